@@ -1,0 +1,120 @@
+package local
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/llama"
+)
+
+// wireMessage, wireCall and wireTool are OpenAI's JSON, which llama.cpp's template code reads and writes.
+type wireMessage struct {
+	Role       string     `json:"role"`
+	Content    string     `json:"content"`
+	ToolCalls  []wireCall `json:"tool_calls,omitempty"`
+	ToolCallID string     `json:"tool_call_id,omitempty"`
+	Name       string     `json:"name,omitempty"`
+}
+
+type wireCall struct {
+	ID       string `json:"id,omitempty"`
+	Type     string `json:"type"`
+	Function struct {
+		Name      string `json:"name"`
+		Arguments string `json:"arguments"`
+	} `json:"function"`
+}
+
+type wireTool struct {
+	Type     string `json:"type"`
+	Function struct {
+		Name        string          `json:"name"`
+		Description string          `json:"description,omitempty"`
+		Parameters  json.RawMessage `json:"parameters,omitempty"`
+	} `json:"function"`
+}
+
+// RenderChat implements engine.Model.
+func (m *Model) RenderChat(c engine.Chat) (engine.RenderedChat, error) {
+	r, err := request(c)
+	if err != nil {
+		return engine.RenderedChat{}, err
+	}
+	p, err := m.model.ApplyTemplate(r)
+	if err != nil {
+		return engine.RenderedChat{}, centram.Errorf(centram.Invalid, "the conversation could not be put into the model's chat template: %w", err)
+	}
+	out := engine.RenderedChat{
+		Prompt: p.Prompt, Stop: p.Stops, Preserve: tokens(p.Preserved),
+		Grammar: engine.Grammar{GBNF: p.GBNF, Lazy: p.Lazy, Patterns: p.Patterns, Tokens: tokens(p.Tokens), Prefill: p.Prefill},
+	}
+	if c.GBNF != "" {
+		out.Grammar.Prefill = "" // a caller's grammar is about the answer alone
+	}
+	// Templates that think aloud have a parser too, but without tools their text is shown as it comes.
+	if len(c.Tools) > 0 && c.ToolChoice != engine.ToolNone {
+		out.Parse = func(text string, partial bool) (engine.Message, error) { return parse(p, text, partial) }
+	}
+	return out, nil
+}
+
+func request(c engine.Chat) (llama.ChatRequest, error) {
+	messages := make([]wireMessage, len(c.Messages))
+	for i, msg := range c.Messages {
+		messages[i] = wireMessage{Role: msg.Role, Content: msg.Content, ToolCallID: msg.ToolCallID, Name: msg.Name}
+		for _, call := range msg.ToolCalls {
+			w := wireCall{ID: call.ID, Type: "function"}
+			w.Function.Name, w.Function.Arguments = call.Name, call.Arguments
+			messages[i].ToolCalls = append(messages[i].ToolCalls, w)
+		}
+	}
+	r := llama.ChatRequest{
+		ToolChoice: string(c.ToolChoice), ParallelToolCalls: c.ParallelToolCalls, JSONSchema: string(c.JSONSchema),
+		GBNF: c.GBNF, Continue: c.Continue,
+	}
+	if r.ToolChoice == "" {
+		r.ToolChoice = string(engine.ToolAuto)
+	}
+	var err error
+	if r.Messages, err = json.Marshal(messages); err != nil {
+		return r, fmt.Errorf("encode messages: %w", err)
+	}
+	if len(c.Tools) == 0 {
+		return r, nil
+	}
+	tools := make([]wireTool, len(c.Tools))
+	for i, t := range c.Tools {
+		tools[i].Type = "function"
+		tools[i].Function.Name, tools[i].Function.Description, tools[i].Function.Parameters = t.Name, t.Description, t.Parameters
+	}
+	if r.Tools, err = json.Marshal(tools); err != nil {
+		return r, centram.Errorf(centram.Invalid, "a tool's parameters are not JSON: %w", err)
+	}
+	return r, nil
+}
+
+func parse(p *llama.ChatPrompt, text string, partial bool) (engine.Message, error) {
+	raw, err := p.Parse(text, partial)
+	if err != nil {
+		return engine.Message{}, err
+	}
+	var w wireMessage
+	if err := json.Unmarshal(raw, &w); err != nil {
+		return engine.Message{}, fmt.Errorf("decode the parsed answer: %w", err)
+	}
+	msg := engine.Message{Role: "assistant", Content: w.Content}
+	for _, call := range w.ToolCalls {
+		msg.ToolCalls = append(msg.ToolCalls, engine.ToolCall{ID: call.ID, Name: call.Function.Name, Arguments: call.Function.Arguments})
+	}
+	return msg, nil
+}
+
+func tokens(raw []llama.Token) []engine.Token {
+	out := make([]engine.Token, len(raw))
+	for i, t := range raw {
+		out[i] = engine.Token(t)
+	}
+	return out
+}

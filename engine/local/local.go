@@ -1,0 +1,361 @@
+// Package local runs a model of this machine's disk with llama.cpp, as an engine.Model.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/llama"
+)
+
+// Config says how a model is run. Its zero value suits a laptop.
+type Config struct {
+	Context    int // tokens each sequence has room for. Zero means 8192, or what the model was trained for if that is less
+	Sequences  int // answers at once. Zero means 4
+	Threads    int // zero means the physical cores
+	BatchSize  int // most rows of one step. Zero means 2048
+	MicroBatch int // rows computed at once. Zero means 512
+	GPULayers  int // zero means all, if this build has a GPU; negative means none
+	NoMmap     bool
+	Mlock      bool
+	KeyType    llama.KVType // zero means F16
+	ValueType  llama.KVType // zero means F16
+	Flash      llama.FlashAttention
+	Poll       int           // how hard idle threads wait, 1..100. Zero means 50
+	Progress   func(float64) // loading, 0..1
+}
+
+// Model is a model in memory. Its Runner methods belong to one goroutine; the others may be called from any.
+type Model struct {
+	model *llama.Model
+	info  engine.Info
+	cfg   Config
+
+	ctx      *llama.Context
+	batch    llama.Batch
+	adapters map[string]*llama.Adapter
+	active   []engine.AdapterScale
+
+	embedMu sync.Mutex // guards embedder, which is made at the first use
+	embed   *llama.Context
+}
+
+// Open checks the file with package gguf, since llama.cpp aborts on some bad ones, and loads it.
+func Open(ctx context.Context, path string, cfg Config) (*Model, error) {
+	summary, paths, err := check(path)
+	if err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults(summary)
+	m := &Model{cfg: cfg, adapters: map[string]*llama.Adapter{}}
+	m.model, err = llama.LoadModel(ctx, paths, llama.ModelConfig{
+		GPULayers: max(cfg.GPULayers, 0), NoMmap: cfg.NoMmap, Mlock: cfg.Mlock, Progress: cfg.Progress,
+	})
+	if err != nil {
+		return nil, loadError(ctx, path, err)
+	}
+	m.ctx, err = m.model.NewContext(llama.ContextConfig{
+		Size: cfg.Context, Sequences: cfg.Sequences, Batch: cfg.BatchSize, MicroBatch: cfg.MicroBatch,
+		Outputs: cfg.Sequences, Threads: cfg.Threads, Poll: cfg.Poll, Unified: true,
+		KeyType: cfg.KeyType, ValueType: cfg.ValueType, Flash: cfg.Flash,
+	})
+	if err != nil {
+		return nil, errors.Join(loadError(ctx, path, err), m.model.Close())
+	}
+	loaded, err := m.model.Info()
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	m.info = engine.Info{
+		Architecture: loaded.Architecture, Description: loaded.Description, Parameters: loaded.Parameters, Size: loaded.Size,
+		Layers: loaded.Layers, Embedding: loaded.Embedding, VocabSize: loaded.VocabSize, TrainContext: loaded.TrainContext,
+		Context: cfg.Context, Sequences: cfg.Sequences, BatchSize: cfg.BatchSize, ChatTemplate: loaded.ChatTemplate,
+		GPU: llama.GPUOffload() && cfg.GPULayers > 0, Threads: cfg.Threads,
+		MemoryBytes: loaded.Size + uint64(summary.KVBytesPerToken)*uint64(cfg.Context*cfg.Sequences),
+	}
+	return m, nil
+}
+
+// Estimate is the memory that Open would take for the file, in bytes: weights and KV cache.
+func Estimate(path string, cfg Config) (uint64, error) {
+	summary, _, err := check(path)
+	if err != nil {
+		return 0, err
+	}
+	cfg = cfg.withDefaults(summary)
+	return uint64(summary.SizeBytes) + uint64(summary.KVBytesPerToken)*uint64(cfg.Context*cfg.Sequences), nil
+}
+
+func check(path string) (gguf.Summary, []string, error) {
+	g, err := gguf.OpenModel(path)
+	if err != nil {
+		return gguf.Summary{}, nil, err
+	}
+	defer g.Close()
+	paths := make([]string, len(g.Parts))
+	for i, part := range g.Parts {
+		paths[i] = part.Name
+	}
+	return g.Summary, paths, nil
+}
+
+func (cfg Config) withDefaults(s gguf.Summary) Config {
+	if cfg.Context == 0 {
+		cfg.Context = 8192
+	}
+	cfg.Context = min(cfg.Context, s.Context)
+	if cfg.Sequences == 0 {
+		cfg.Sequences = 4
+	}
+	if cfg.Threads == 0 {
+		cfg.Threads = physicalCores()
+	}
+	if cfg.BatchSize == 0 {
+		cfg.BatchSize = 2048
+	}
+	cfg.BatchSize = max(cfg.BatchSize, cfg.Sequences) // every slot decodes in one step
+	switch {
+	case cfg.GPULayers < 0 || !llama.GPUOffload():
+		cfg.GPULayers = 0
+	case cfg.GPULayers == 0:
+		cfg.GPULayers = s.Layers + 1 // the output matrix is one more
+	}
+	return cfg
+}
+
+func loadError(ctx context.Context, path string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return centram.Errorf(centram.Invalid, "%s could not be loaded: %w", filepath.Base(path), err).
+		WithHint("If memory is short, close other programs, choose a smaller model, or set a smaller context.")
+}
+
+// Close waits for calls under way and frees everything.
+func (m *Model) Close() error {
+	m.embedMu.Lock()
+	if m.embed != nil {
+		m.embed.Close()
+		m.embed = nil
+	}
+	m.embedMu.Unlock()
+	if m.ctx != nil {
+		m.ctx.Close()
+	}
+	for _, a := range m.adapters {
+		a.Close()
+	}
+	return m.model.Close()
+}
+
+// Info implements engine.Runner.
+func (m *Model) Info() engine.Info { return m.info }
+
+// Step implements engine.Runner. A cancelled ctx interrupts the computation.
+func (m *Model) Step(ctx context.Context, b engine.Batch) (engine.Output, error) {
+	if err := m.setAdapters(b.Adapters); err != nil {
+		return engine.Output{}, err
+	}
+	m.batch.Reset()
+	for _, r := range b.Rows {
+		m.batch.Add(llama.Token(r.Token), r.Pos, r.Seq, r.Logits)
+	}
+	stop := context.AfterFunc(ctx, m.ctx.Interrupt)
+	err := m.ctx.Decode(&m.batch)
+	if !stop() {
+		return engine.Output{}, ctx.Err()
+	}
+	if errors.Is(err, llama.ErrCacheFull) {
+		return engine.Output{}, centram.Errorf(centram.TooLong, "the KV cache is full: %w", err)
+	}
+	if err != nil {
+		return engine.Output{}, err
+	}
+	var out engine.Output
+	for i, r := range b.Rows {
+		if !r.Logits {
+			continue
+		}
+		logits, err := m.ctx.Logits(i)
+		if err != nil {
+			return engine.Output{}, err
+		}
+		out.Logits = append(out.Logits, logits)
+	}
+	return out, nil
+}
+
+// setAdapters loads adapters at their first use and keeps them.
+func (m *Model) setAdapters(want []engine.AdapterScale) error {
+	if equal(want, m.active) {
+		return nil
+	}
+	adapters, scales := make([]*llama.Adapter, len(want)), make([]float32, len(want))
+	for i, w := range want {
+		a, ok := m.adapters[w.Path]
+		if !ok {
+			var err error
+			if a, err = m.model.LoadAdapter(w.Path); err != nil {
+				return centram.Errorf(centram.Invalid, "adapter %s: %w", filepath.Base(w.Path), err)
+			}
+			m.adapters[w.Path] = a
+		}
+		adapters[i], scales[i] = a, w.Scale
+	}
+	if err := m.ctx.SetAdapters(adapters, scales); err != nil {
+		return err
+	}
+	m.active = append(m.active[:0], want...)
+	return nil
+}
+
+func equal(a, b []engine.AdapterScale) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// Trim implements engine.Runner.
+func (m *Model) Trim(seq, pos int) error { return m.ctx.Trim(seq, pos, -1) }
+
+// Fork makes sequence to hold the first n positions of sequence from, at no cost: they share the cells.
+func (m *Model) Fork(from, to, n int) error {
+	if err := m.ctx.Trim(to, 0, -1); err != nil {
+		return err
+	}
+	return m.ctx.Copy(from, to, 0, n)
+}
+
+// Tokenize implements engine.Vocabulary.
+func (m *Model) Tokenize(text string, begin, special bool) ([]engine.Token, error) {
+	raw, err := m.model.Tokenize(text, begin, special)
+	if err != nil {
+		return nil, err
+	}
+	tokens := make([]engine.Token, len(raw))
+	for i, t := range raw {
+		tokens[i] = engine.Token(t)
+	}
+	return tokens, nil
+}
+
+// Piece implements engine.Vocabulary.
+func (m *Model) Piece(t engine.Token, special bool) []byte {
+	return m.model.Piece(llama.Token(t), special)
+}
+
+// EndOfGeneration implements engine.Vocabulary.
+func (m *Model) EndOfGeneration(t engine.Token) bool {
+	return m.model.EndOfGeneration(llama.Token(t))
+}
+
+// NewSampler implements engine.Model.
+func (m *Model) NewSampler(cfg engine.SamplerConfig) (engine.Sampler, error) {
+	c := llama.SamplerConfig{
+		Temperature: cfg.Temperature, TopK: cfg.TopK, TopP: cfg.TopP, MinP: cfg.MinP, RepeatPenalty: cfg.RepeatPenalty,
+		FrequencyPenalty: cfg.FrequencyPenalty, PresencePenalty: cfg.PresencePenalty, PenaltyLastN: cfg.RepeatLastN,
+		Seed: rand.Uint32(),
+	}
+	if c.PenaltyLastN < 0 {
+		c.PenaltyLastN = m.info.Context
+	}
+	if cfg.Seed != nil {
+		c.Seed = *cfg.Seed
+	}
+	if len(cfg.LogitBias) > 0 {
+		c.LogitBias = make(map[llama.Token]float32, len(cfg.LogitBias))
+		for t, bias := range cfg.LogitBias {
+			c.LogitBias[llama.Token(t)] = bias
+		}
+	}
+	if g := cfg.Grammar; g.GBNF != "" {
+		c.Grammar = &llama.Grammar{GBNF: g.GBNF, Lazy: g.Lazy, Patterns: g.Patterns, Prefill: g.Prefill}
+		for _, t := range g.Tokens {
+			c.Grammar.Tokens = append(c.Grammar.Tokens, llama.Token(t))
+		}
+	}
+	s, err := m.model.NewSampler(c)
+	if err != nil {
+		return nil, centram.Errorf(centram.Invalid, "%w", err)
+	}
+	return sampler{s}, nil
+}
+
+type sampler struct{ s *llama.Sampler }
+
+func (s sampler) Sample(logits []float32) (engine.Token, error) {
+	t, err := s.s.Sample(logits)
+	return engine.Token(t), err
+}
+func (s sampler) Accept(t engine.Token) { s.s.Accept(llama.Token(t)) }
+func (s sampler) Close()                { s.s.Close() }
+
+// Embed implements engine.Model. The first call makes a context of its own, with room for one input at a time.
+func (m *Model) Embed(ctx context.Context, inputs [][]engine.Token) ([][]float32, error) {
+	m.embedMu.Lock()
+	defer m.embedMu.Unlock()
+	if m.embed == nil {
+		// Mean pooling wants an input in one micro-batch.
+		size := min(m.cfg.BatchSize, m.info.Context)
+		c, err := m.model.NewContext(llama.ContextConfig{
+			Size: size, Batch: size, MicroBatch: size, Threads: m.cfg.Threads, Poll: m.cfg.Poll, Embeddings: true,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("embed: %w", err)
+		}
+		m.embed = c
+	}
+	vectors := make([][]float32, 0, len(inputs))
+	var b llama.Batch
+	for i, tokens := range inputs {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if len(tokens) == 0 {
+			return nil, centram.Errorf(centram.Invalid, "input %d is empty", i)
+		}
+		if len(tokens) > m.embed.Size() {
+			e := centram.Errorf(centram.TooLong, "input %d has %d tokens, but an embedding takes at most %d", i, len(tokens), m.embed.Size())
+			e.Details = map[string]any{"n_prompt_tokens": len(tokens), "n_ctx": m.embed.Size()}
+			return nil, e
+		}
+		if err := m.embed.Trim(-1, 0, -1); err != nil {
+			return nil, err
+		}
+		b.Reset()
+		for pos, t := range tokens {
+			b.Add(llama.Token(t), pos, 0, true)
+		}
+		if err := m.embed.Decode(&b); err != nil {
+			return nil, fmt.Errorf("embed: %w", err)
+		}
+		v, err := m.embed.SequenceEmbedding(0)
+		if err != nil {
+			return nil, err
+		}
+		vectors = append(vectors, v)
+	}
+	return vectors, nil
+}
+
+// physicalCores is the number of threads that pay: two of one core share its vector units.
+func physicalCores() int {
+	if n := coresFromSys(); n > 0 {
+		return min(n, runtime.NumCPU())
+	}
+	return runtime.NumCPU()
+}

@@ -1,0 +1,174 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// oracleModel is a model without a network: the next token is a function of the whole sequence so far. It keeps what a
+// KV cache would, and refuses a row that does not follow on it, so a slip in positions, trimming, forking or prefix
+// reuse shows as an error or as another answer than oracle's.
+type oracleModel struct {
+	info  Info
+	delay time.Duration // of a step
+	fail  func(b Batch) error
+
+	mu    sync.Mutex // guards what follows, for the tests that look
+	kv    map[int][]Token
+	steps int
+	rows  int
+	last  Batch
+	shut  bool
+}
+
+const (
+	oracleEnd   = 256 // ends an answer
+	oracleVocab = 257
+)
+
+func newOracle(sequences, size int) *oracleModel {
+	return &oracleModel{info: Info{Context: size, Sequences: sequences, BatchSize: 64, VocabSize: oracleVocab, MemoryBytes: 100}, kv: map[int][]Token{}}
+}
+
+// nextToken is printable ASCII, and now and then the end.
+func nextToken(seq []Token, adapters []AdapterScale) Token {
+	h := fnv.New32a()
+	for _, t := range seq {
+		h.Write([]byte{byte(t), byte(t >> 8)})
+	}
+	fmt.Fprint(h, adapters)
+	n := h.Sum32()
+	if n%41 == 0 {
+		return oracleEnd
+	}
+	return Token('a' + n/64%26)
+}
+
+// oracle is the answer to a prompt: at most max tokens (0: any number) within a context.
+func oracle(prompt string, adapters []AdapterScale, max, size int) string {
+	var seq []Token
+	for _, b := range []byte(prompt) {
+		seq = append(seq, Token(b))
+	}
+	var out strings.Builder
+	for n := 0; ; n++ {
+		if t := nextToken(seq, adapters); t != oracleEnd {
+			seq = append(seq, t)
+			out.WriteByte(byte(t))
+			if n+1 != max && len(seq) < size {
+				continue
+			}
+		}
+		return out.String()
+	}
+}
+
+func (m *oracleModel) Step(ctx context.Context, b Batch) (Output, error) {
+	if m.delay > 0 {
+		select {
+		case <-time.After(m.delay):
+		case <-ctx.Done():
+			return Output{}, ctx.Err()
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.last = Batch{Rows: append([]Row(nil), b.Rows...), Adapters: b.Adapters}
+	if m.fail != nil {
+		if err := m.fail(b); err != nil {
+			return Output{}, err
+		}
+	}
+	if len(b.Rows) == 0 || len(b.Rows) > m.info.BatchSize {
+		return Output{}, fmt.Errorf("a batch of %d rows", len(b.Rows))
+	}
+	m.steps++
+	m.rows += len(b.Rows)
+	var out Output
+	for _, r := range b.Rows {
+		if r.Pos != len(m.kv[r.Seq]) || r.Pos >= m.info.Context {
+			return Output{}, fmt.Errorf("sequence %d has %d positions, a row comes at %d", r.Seq, len(m.kv[r.Seq]), r.Pos)
+		}
+		m.kv[r.Seq] = append(m.kv[r.Seq], r.Token)
+		if r.Logits {
+			logits := make([]float32, oracleVocab)
+			logits[nextToken(m.kv[r.Seq], b.Adapters)] = 1
+			out.Logits = append(out.Logits, logits)
+		}
+	}
+	return out, nil
+}
+
+func (m *oracleModel) Trim(seq, pos int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if pos > len(m.kv[seq]) {
+		return fmt.Errorf("trim of sequence %d at %d, but it has %d", seq, pos, len(m.kv[seq]))
+	}
+	m.kv[seq] = m.kv[seq][:pos]
+	return nil
+}
+
+func (m *oracleModel) Fork(from, to, n int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kv[to] = append([]Token(nil), m.kv[from][:n]...)
+	return nil
+}
+
+func (m *oracleModel) Info() Info { return m.info }
+
+func (m *oracleModel) Tokenize(text string, _, _ bool) ([]Token, error) {
+	tokens := make([]Token, len(text))
+	for i := range len(text) {
+		tokens[i] = Token(text[i])
+	}
+	return tokens, nil
+}
+
+func (m *oracleModel) Piece(t Token, _ bool) []byte {
+	if t >= oracleEnd {
+		return nil
+	}
+	return []byte{byte(t)}
+}
+func (m *oracleModel) EndOfGeneration(t Token) bool { return t == oracleEnd }
+
+func (m *oracleModel) RenderChat(c Chat) (RenderedChat, error) {
+	var b strings.Builder
+	for _, msg := range c.Messages {
+		b.WriteString(msg.Role + ":" + msg.Content + "\n")
+	}
+	return RenderedChat{Prompt: b.String()}, nil
+}
+
+func (m *oracleModel) Embed(context.Context, [][]Token) ([][]float32, error) {
+	return [][]float32{{3, 4}}, nil
+}
+
+func (m *oracleModel) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.shut = true
+	return nil
+}
+
+type argmax struct{ closed *int }
+
+func (a argmax) Sample(logits []float32) (Token, error) {
+	best := 0
+	for i, l := range logits {
+		if l > logits[best] {
+			best = i
+		}
+	}
+	return Token(best), nil
+}
+func (argmax) Accept(Token) {}
+func (argmax) Close()       {}
+
+func (m *oracleModel) NewSampler(SamplerConfig) (Sampler, error) { return argmax{}, nil }

@@ -1,0 +1,297 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/centram/centram"
+)
+
+// resident is one model that is in memory or on its way there. Its fields are guarded by Engine.mu, save that model,
+// sched and err are fixed once ready is closed.
+type resident struct {
+	name     string
+	ready    chan struct{}
+	model    Model
+	sched    *scheduler
+	err      error
+	memory   uint64
+	progress float64
+	stop     context.CancelFunc
+	gone     chan struct{} // closed when its memory is free again
+
+	leaving bool // told to stop; nobody may take hold of it any more
+	users   int  // requests that hold it
+	used    time.Time
+	keep    time.Duration // of the last request
+	expires time.Time     // zero while in use or if kept for ever
+	timer   *time.Timer
+}
+
+// errUnloaded is the error of a load that was stopped.
+var errUnloaded = errors.New("unloaded before it was loaded")
+
+// Load brings a model into memory and returns when it can answer.
+func (e *Engine) Load(ctx context.Context, name string) error {
+	res, err := e.acquire(ctx, name)
+	if err != nil {
+		return err
+	}
+	e.release(res, 0)
+	return nil
+}
+
+// Unload frees a model and returns when it is gone. Answers under way end with centram.Unavailable.
+func (e *Engine) Unload(ctx context.Context, name string) error {
+	name, err := e.cfg.Canonical(ctx, name)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	res, ok := e.residents[name]
+	if !ok {
+		e.mu.Unlock()
+		return centram.Errorf(centram.NotFound, "the model %s is not loaded", name)
+	}
+	res.leave()
+	e.mu.Unlock()
+	select {
+	case <-res.gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Resident lists the models in memory and on their way, by name.
+func (e *Engine) Resident() []Resident {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := make([]Resident, 0, len(e.residents))
+	for _, res := range e.residents {
+		r := Resident{Name: res.name, Loading: res.progress, MemoryBytes: res.memory, ExpiresAt: res.expires}
+		if res.loaded() {
+			r.Info, r.Loading = res.model.Info(), 1
+			r.Busy, r.Queued = res.sched.load()
+		}
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b Resident) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+func (r *resident) loaded() bool {
+	select {
+	case <-r.ready:
+		return r.err == nil
+	default:
+		return false
+	}
+}
+
+// acquire returns a model that can answer, loading it if need be, and holds it in memory until release.
+func (e *Engine) acquire(ctx context.Context, name string) (*resident, error) {
+	name, err := e.cfg.Canonical(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		res, err := e.hold(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-res.ready:
+		case <-ctx.Done():
+			e.release(res, 0)
+			return nil, ctx.Err()
+		}
+		if res.err == nil {
+			return res, nil
+		}
+		e.release(res, 0)
+		// A load that somebody else's Unload stopped is no reason for this request to fail.
+		if !errors.Is(res.err, errUnloaded) || e.ctx.Err() != nil {
+			return nil, res.err
+		}
+	}
+}
+
+// hold finds or starts the resident of that name and counts one more user.
+func (e *Engine) hold(ctx context.Context, name string) (*resident, error) {
+	var need uint64
+	if e.cfg.Estimate != nil && e.cfg.MemoryBudget > 0 {
+		var err error
+		if need, err = e.cfg.Estimate(name); err != nil {
+			return nil, err
+		}
+		if need > e.cfg.MemoryBudget {
+			return nil, centram.Errorf(centram.Invalid, "the model %s needs %d MiB, which is more than the %d MiB that models may take", name, need>>20, e.cfg.MemoryBudget>>20).
+				WithHint("Choose a smaller model or a smaller context, or raise the memory budget in the settings.")
+		}
+	}
+	for {
+		e.mu.Lock()
+		if e.closed {
+			e.mu.Unlock()
+			return nil, errClosed()
+		}
+		res, ok := e.residents[name]
+		if ok && !res.leaving {
+			res.users++
+			res.stopExpiry()
+			e.mu.Unlock()
+			return res, nil
+		}
+		if !ok && e.makeRoom(need) {
+			res := e.start(name, need)
+			e.mu.Unlock()
+			return res, nil
+		}
+		freed := e.freed
+		e.mu.Unlock()
+		select {
+		case <-freed: // somebody became idle or left: look again
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-e.ctx.Done():
+			return nil, errClosed()
+		}
+	}
+}
+
+// makeRoom tells the least recently used idle models to leave until need bytes fit, and reports whether they fit
+// already. Called with mu held.
+func (e *Engine) makeRoom(need uint64) bool {
+	if e.cfg.MemoryBudget == 0 {
+		return true
+	}
+	var taken, leaving uint64
+	var idle []*resident
+	for _, res := range e.residents {
+		taken += res.memory
+		if res.leaving {
+			leaving += res.memory
+		} else if res.users == 0 && res.loaded() {
+			idle = append(idle, res)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *resident) int { return a.used.Compare(b.used) })
+	for _, res := range idle {
+		if taken-leaving+need <= e.cfg.MemoryBudget {
+			break
+		}
+		res.leave()
+		leaving += res.memory
+	}
+	return taken+need <= e.cfg.MemoryBudget
+}
+
+// leave tells the resident to end. Called with Engine.mu held.
+func (r *resident) leave() {
+	r.leaving = true
+	r.stop()
+}
+
+// start begins to load a model, held by one user. Called with mu held.
+func (e *Engine) start(name string, memory uint64) *resident {
+	ctx, stop := context.WithCancel(e.ctx)
+	res := &resident{name: name, ready: make(chan struct{}), gone: make(chan struct{}), memory: memory, stop: stop, users: 1, keep: e.cfg.KeepAlive}
+	e.residents[name] = res
+	e.wg.Go(func() { e.live(ctx, res) })
+	return res
+}
+
+// live is the life of a resident: load, serve until told to stop, free.
+func (e *Engine) live(ctx context.Context, res *resident) {
+	defer res.stop()
+	e.cfg.Changed(Change{Name: res.name, Kind: Loading})
+	model, err := e.cfg.Open(ctx, res.name, func(p float64) {
+		e.mu.Lock()
+		stepped := int(p*50) > int(res.progress*50)
+		res.progress = p
+		e.mu.Unlock()
+		if stepped {
+			e.cfg.Changed(Change{Name: res.name, Kind: Loading, Progress: p})
+		}
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			err = errUnloaded
+		}
+		res.err = err // read only after ready is closed
+		e.forget(res)
+		close(res.ready)
+		e.cfg.Changed(Change{Name: res.name, Kind: Failed, Err: err})
+		return
+	}
+	e.mu.Lock()
+	res.model = model
+	res.sched = newScheduler(res.name, model, e.cfg.QueueLimit)
+	res.memory = max(res.memory, model.Info().MemoryBytes)
+	e.mu.Unlock()
+	close(res.ready)
+	e.cfg.Changed(Change{Name: res.name, Kind: Loaded, Progress: 1})
+
+	res.sched.run(ctx)
+	e.forget(res, model.Close)
+	e.cfg.Changed(Change{Name: res.name, Kind: Unloaded})
+}
+
+// forget takes a resident off the list once its memory is free. While that lasts no request may take hold of it.
+func (e *Engine) forget(res *resident, free ...func() error) {
+	for _, f := range free {
+		_ = f() // there is nothing left to do for a model that does not close well
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	res.stopExpiry()
+	delete(e.residents, res.name)
+	close(res.gone)
+	e.announceFreed()
+}
+
+// release ends one use. keep of zero leaves the time that the model is kept as it was.
+func (e *Engine) release(res *resident, keep time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if keep != 0 {
+		res.keep = keep
+	}
+	res.users--
+	res.used = time.Now()
+	if res.users > 0 || !res.loaded() {
+		return
+	}
+	e.announceFreed()
+	if res.keep < 0 || e.residents[res.name] != res {
+		return
+	}
+	res.expires = time.Now().Add(res.keep)
+	res.timer = time.AfterFunc(res.keep, func() { e.expire(res) })
+}
+
+// expire unloads a model whose time is over, unless somebody came.
+func (e *Engine) expire(res *resident) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if res.users == 0 && !res.expires.IsZero() {
+		res.leave()
+	}
+}
+
+func (e *Engine) announceFreed() {
+	close(e.freed)
+	e.freed = make(chan struct{})
+}
+
+func (r *resident) stopExpiry() {
+	if r.timer != nil {
+		r.timer.Stop()
+		r.timer = nil
+	}
+	r.expires = time.Time{}
+}

@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Token is an index into a model's vocabulary.
+type Token int32
+
+// Runner is the seam below the scheduler: something that can run a batch of tokens through all layers of one model and
+// keep a KV cache per sequence. A local llama.cpp context is one; a chain of peers that hold layer ranges is another.
+// A Runner is used by one goroutine.
+type Runner interface {
+	// Step runs the batch and returns logits for the rows that asked for them. On an error the KV cache of the rows'
+	// sequences is as before the call or shorter; the caller trims before it goes on.
+	Step(ctx context.Context, b Batch) (Output, error)
+	// Trim forgets positions >= pos of a sequence. Trim(seq, 0) frees it.
+	Trim(seq, pos int) error
+	// Info is constant for the life of the Runner.
+	Info() Info
+}
+
+// Batch is what one Step runs: rows of any mix of sequences, positions of one sequence ascending.
+type Batch struct {
+	Rows     []Row
+	Adapters []AdapterScale // apply to every row; the scheduler groups rows by adapters
+}
+
+// Row is one token at an absolute position of a sequence.
+type Row struct {
+	Token  Token
+	Seq    int
+	Pos    int
+	Logits bool
+}
+
+// AdapterScale names a loaded LoRA adapter and its weight.
+type AdapterScale struct {
+	Path  string  `json:"path"`
+	Scale float32 `json:"scale"`
+}
+
+// Output holds one slice of vocabulary-size logits for each row with Logits set, in batch order. The slices belong to
+// the Runner and are valid until its next Step.
+type Output struct {
+	Logits [][]float32
+}
+
+// Info describes a Runner's model and its room.
+type Info struct {
+	Architecture string
+	Description  string // such as "qwen2 1B Q4_K - Medium"
+	Parameters   uint64
+	Size         uint64 // bytes of the weights
+	Layers       int
+	Embedding    int // width of an embedding vector
+	VocabSize    int
+	TrainContext int // tokens the model was trained for
+	Context      int // tokens each sequence has room for
+	Sequences    int // sequences that run at once; the scheduler has as many slots
+	BatchSize    int // most rows of one Step
+	MemoryBytes  uint64
+	ChatTemplate bool
+	GPU          bool
+	Threads      int
+}
+
+// Model is a Runner together with what turns text into tokens and logits into tokens. Tokenize, Piece, the chat
+// methods and NewSampler may be called from any goroutine; a Sampler is used by one.
+type Model interface {
+	Runner
+	Vocabulary
+	NewSampler(SamplerConfig) (Sampler, error)
+	// RenderChat applies the model's chat template. A bad schema, an unknown role and the like are centram.Invalid.
+	RenderChat(Chat) (RenderedChat, error)
+	// Embed returns one pooled, unnormalised vector of Info().Embedding values for each input.
+	Embed(ctx context.Context, inputs [][]Token) ([][]float32, error)
+	// Close waits for calls under way. Later calls return an error.
+	Close() error
+}
+
+// Vocabulary converts between text and tokens.
+type Vocabulary interface {
+	// Tokenize splits text. With special, the text of special tokens (<|im_start|>) becomes those tokens; with begin,
+	// a beginning-of-sequence token is put first if the model wants one.
+	Tokenize(text string, begin, special bool) ([]Token, error)
+	// Piece returns the bytes of one token, which may be part of a UTF-8 character. Control tokens give none unless special.
+	Piece(t Token, special bool) []byte
+	// EndOfGeneration reports whether t ends an answer.
+	EndOfGeneration(t Token) bool
+}
+
+// Sampler picks tokens for one request. It is not safe for concurrent use.
+type Sampler interface {
+	// Sample picks a token from logits (which it does not change) and takes it into account for the next.
+	Sample(logits []float32) (Token, error)
+	// Accept takes a prompt token into account for penalties, without the grammar.
+	Accept(t Token)
+	Close()
+}
+
+// RenderedChat is a chat turned into a prompt, with the rules to generate and read the answer by.
+type RenderedChat struct {
+	Prompt   string
+	Grammar  Grammar
+	Stop     []string // further stop strings that the template needs
+	Preserve []Token  // special tokens whose text must appear in the answer for it to be parsed
+	// Parse reads the text generated so far. partial says that more will come. It is nil when the answer is plain text.
+	Parse func(text string, partial bool) (Message, error)
+}
+
+// Grammar constrains an answer. A lazy grammar begins to apply when a trigger appears.
+type Grammar struct {
+	GBNF     string
+	Lazy     bool
+	Patterns []string // regular expressions over the text so far, matched from its start
+	Tokens   []Token
+	Prefill  string // the part of the constrained text that the prompt already holds
+}
+
+// Chat is a conversation to be answered.
+type Chat struct {
+	Messages          []Message
+	Tools             []Tool
+	ToolChoice        ToolChoice
+	ParallelToolCalls bool
+	JSONSchema        json.RawMessage // the answer must be JSON that fits this schema; {} means any object
+	GBNF              string          // or must fit this grammar
+	Continue          bool            // go on with the last message, which is the assistant's, instead of a new one
+}
+
+// ToolChoice says whether an answer may, must or must not call a tool.
+type ToolChoice string
+
+const (
+	ToolAuto     ToolChoice = "auto" // also the empty string
+	ToolRequired ToolChoice = "required"
+	ToolNone     ToolChoice = "none"
+)
+
+// Message is one turn of a conversation, in OpenAI's shape.
+type Message struct {
+	Role       string     `json:"role"` // system, user, assistant or tool
+	Content    string     `json:"content"`
+	ToolCalls  []ToolCall `json:"tool_calls,omitempty"`
+	ToolCallID string     `json:"tool_call_id,omitempty"`
+	Name       string     `json:"name,omitempty"`
+}
+
+// ToolCall is the model's wish to have a function called. Arguments is JSON text.
+type ToolCall struct {
+	ID        string
+	Name      string
+	Arguments string
+}
+
+// Tool is a function that the model may call. Parameters is a JSON schema.
+type Tool struct {
+	Name        string
+	Description string
+	Parameters  json.RawMessage
+}

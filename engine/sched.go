@@ -1,0 +1,339 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/centram/centram"
+)
+
+// stepRows is the most rows of a step that has a prompt in it. Prompts are read in such pieces so that answers under
+// way keep flowing and a cancelled request leaves soon; llama.cpp computes 512 rows at once in any case.
+const stepRows = 512
+
+// scheduler batches the jobs of one model. Everything but the queue belongs to the goroutine in run.
+type scheduler struct {
+	name  string
+	model Model
+	info  Info
+	slots []*slot
+	limit int
+
+	mu      sync.Mutex // guards queue, busy and stopped
+	queue   []*job
+	busy    int
+	stopped bool
+	wake    chan struct{} // holds one token when the queue has changed
+
+	rows   []Row   // of the step being built
+	wanted []*slot // whose logits it yields, in batch order
+	turn   int     // which adapters' turn it is
+}
+
+func newScheduler(name string, m Model, limit int) *scheduler {
+	s := &scheduler{name: name, model: m, info: m.Info(), limit: limit, wake: make(chan struct{}, 1)}
+	for i := range s.info.Sequences {
+		s.slots = append(s.slots, &slot{id: i})
+	}
+	return s
+}
+
+// submit queues a job, or says why not. The job's done channel closes when it has ended.
+func (s *scheduler) submit(j *job) error {
+	if limit := s.info.Context; len(j.prompt) >= limit {
+		e := centram.Errorf(centram.TooLong, "the prompt has %d tokens, but the context of %s has room for %d and the answer needs some of it", len(j.prompt), s.name, limit).
+			WithHint("Shorten the conversation, or serve the model with a larger --ctx.")
+		e.Details = map[string]any{"n_prompt_tokens": len(j.prompt), "n_ctx": limit}
+		return e
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.stopped:
+		return errStopped(s.name)
+	case len(s.queue) >= s.limit:
+		return centram.Errorf(centram.Unavailable, "%d requests wait for %s already", len(s.queue), s.name).WithHint("Try again in a moment.")
+	}
+	j.queued = time.Now()
+	s.queue = append(s.queue, j)
+	s.poke()
+	return nil
+}
+
+func (s *scheduler) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// load is how many answers are under way and how many wait.
+func (s *scheduler) load() (busy, queued int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.busy, len(s.queue)
+}
+
+// run serves jobs until ctx ends, then ends those that are left.
+func (s *scheduler) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		s.dropCancelled()
+		s.admit()
+		if !s.build() {
+			select {
+			case <-s.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		s.step(ctx)
+	}
+	s.mu.Lock()
+	s.stopped = true
+	waiting := s.queue
+	s.queue = nil
+	s.mu.Unlock()
+	for _, j := range waiting {
+		j.finish("", errStopped(s.name))
+	}
+	for _, sl := range s.slots {
+		if sl.job != nil {
+			s.end(sl, "", errStopped(s.name))
+		}
+	}
+}
+
+// dropCancelled frees the slots and the queue of requests whose client went away.
+func (s *scheduler) dropCancelled() {
+	for _, sl := range s.slots {
+		if sl.job != nil && sl.job.ctx.Err() != nil {
+			s.end(sl, "", sl.job.ctx.Err())
+		}
+	}
+	s.mu.Lock()
+	var gone []*job
+	kept := s.queue[:0]
+	for _, j := range s.queue {
+		if j.ctx.Err() != nil {
+			gone = append(gone, j)
+		} else {
+			kept = append(kept, j)
+		}
+	}
+	clear(s.queue[len(kept):])
+	s.queue = kept
+	s.mu.Unlock()
+	for _, j := range gone {
+		j.finish("", j.ctx.Err())
+	}
+}
+
+// admit gives free slots to waiting jobs, foreground ones first.
+func (s *scheduler) admit() {
+	for {
+		if !s.anyFree() {
+			return
+		}
+		j := s.next()
+		if j == nil {
+			return
+		}
+		sl, err := s.place(j)
+		if err != nil {
+			j.finish("", err)
+			continue
+		}
+		j.started = time.Now()
+		s.setBusy(+1)
+		j.progress(len(j.prompt), sl.cached, sl.cached)
+	}
+}
+
+func (s *scheduler) anyFree() bool {
+	for _, sl := range s.slots {
+		if sl.job == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// next takes the oldest foreground job off the queue, or the oldest of all.
+func (s *scheduler) next() *job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return nil
+	}
+	at := 0
+	for i, j := range s.queue {
+		if !j.background {
+			at = i
+			break
+		}
+	}
+	j := s.queue[at]
+	s.queue = append(s.queue[:at], s.queue[at+1:]...)
+	return j
+}
+
+func (s *scheduler) setBusy(by int) {
+	s.mu.Lock()
+	s.busy += by
+	s.mu.Unlock()
+}
+
+// build collects the rows of the next step: a token of each slot that decodes, then prompt pieces in the room left. All
+// rows of a step share their adapters, so when slots differ in those they take turns. False means there is nothing to do.
+func (s *scheduler) build() bool {
+	s.rows, s.wanted = s.rows[:0], s.wanted[:0]
+	var chosen *slot
+	s.turn++
+	for i := range s.slots {
+		if sl := s.slots[(i+s.turn)%len(s.slots)]; sl.job != nil {
+			chosen = sl
+			break
+		}
+	}
+	if chosen == nil {
+		return false
+	}
+	for _, sl := range s.slots {
+		if sl.decoding() && sl.sharesAdapters(chosen) {
+			s.add(sl, 1)
+		}
+	}
+	room := min(s.info.BatchSize, max(stepRows, len(s.rows)+1)) - len(s.rows)
+	for i := range s.slots { // the slot whose turn it is reads first
+		sl := s.slots[(i+s.turn)%len(s.slots)]
+		if room > 0 && sl.job != nil && !sl.decoding() && sl.sharesAdapters(chosen) {
+			room -= s.add(sl, room)
+		}
+	}
+	return len(s.rows) > 0
+}
+
+// add appends up to n of a slot's pending tokens and returns how many. The last one asks for logits.
+func (s *scheduler) add(sl *slot, n int) int {
+	n = min(n, len(sl.pending))
+	for i, t := range sl.pending[:n] {
+		s.rows = append(s.rows, Row{Token: t, Seq: sl.id, Pos: len(sl.cache) + i, Logits: i == len(sl.pending)-1})
+	}
+	sl.taken = n
+	if n == len(sl.pending) {
+		s.wanted = append(s.wanted, sl)
+	}
+	return n
+}
+
+// step runs what build collected and hands out the results.
+func (s *scheduler) step(ctx context.Context) {
+	began := time.Now()
+	stepCtx, alone := ctx, s.onlySlot()
+	if alone != nil {
+		// Nobody else is in this step, so a client that leaves may interrupt it.
+		var cancel context.CancelFunc
+		stepCtx, cancel = context.WithCancel(alone.job.ctx)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+	}
+	out, err := s.model.Step(stepCtx, Batch{Rows: s.rows, Adapters: s.adapters()})
+	if ctx.Err() != nil {
+		return // run ends what is left
+	}
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	took := time.Since(began)
+	for _, sl := range s.slots {
+		if sl.job == nil || sl.taken == 0 {
+			continue
+		}
+		sl.advance(took)
+	}
+	for i, sl := range s.wanted {
+		s.sample(sl, out.Logits[i])
+	}
+}
+
+func (s *scheduler) onlySlot() *slot {
+	var only *slot
+	for _, sl := range s.slots {
+		if sl.job == nil || sl.taken == 0 {
+			continue
+		}
+		if only != nil {
+			return nil
+		}
+		only = sl
+	}
+	return only
+}
+
+func (s *scheduler) adapters() []AdapterScale {
+	for _, sl := range s.slots {
+		if sl.job != nil && sl.taken > 0 {
+			return sl.job.adapters
+		}
+	}
+	return nil
+}
+
+// fail ends the jobs of a step that went wrong. A sequence keeps what it held before an interrupted step; after any
+// other error nothing of it is trusted.
+func (s *scheduler) fail(err error) {
+	for _, sl := range s.slots {
+		if sl.job == nil || sl.taken == 0 {
+			continue
+		}
+		reason := err
+		if interrupted := sl.job.ctx.Err(); interrupted != nil {
+			reason = interrupted
+		} else {
+			sl.cache = sl.cache[:0]
+		}
+		s.end(sl, "", reason)
+		_ = s.model.Trim(sl.id, len(sl.cache)) // if this fails too, the next job's Trim tells
+	}
+}
+
+// sample picks a slot's next token and ends the job if that was the last.
+func (s *scheduler) sample(sl *slot, logits []float32) {
+	j := sl.job
+	t, err := j.sampler.Sample(logits)
+	if err != nil {
+		s.end(sl, "", err)
+		return
+	}
+	if s.model.EndOfGeneration(t) {
+		s.end(sl, FinishStop, nil)
+		return
+	}
+	j.generated++
+	info := TokenInfo{Token: t, Text: s.model.Piece(t, j.preserve[t])}
+	if j.topLogprobs >= 0 {
+		info.Logprob, info.Top = logprobs(logits, t, j.topLogprobs, s.model)
+	}
+	if stopped := j.text.add(info); stopped {
+		s.end(sl, FinishStop, nil)
+		return
+	}
+	j.flush()
+	if j.generated == j.maxTokens || len(sl.cache)+1 >= s.info.Context {
+		s.end(sl, FinishLength, nil)
+		return
+	}
+	sl.pending = append(sl.pending[:0], t)
+}
+
+// end frees a slot. Its cache stays for a request that begins alike.
+func (s *scheduler) end(sl *slot, reason FinishReason, err error) {
+	j := sl.job
+	j.cached = sl.cached
+	sl.job, sl.pending, sl.taken = nil, sl.pending[:0], 0
+	sl.used = time.Now()
+	s.setBusy(-1)
+	j.finish(reason, err)
+}

@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"slices"
+	"time"
+)
+
+// slot is one sequence of the Runner and, while job is set, the answer that it is busy with.
+type slot struct {
+	id       int
+	cache    []Token // what the KV cache holds, by position
+	adapters []AdapterScale
+	used     time.Time // when it became free
+
+	job     *job
+	pending []Token // to be run next: the rest of the prompt, or the token sampled last
+	taken   int     // how many of pending are in the step under way
+	cached  int     // how much of the prompt was in the cache already
+}
+
+// forker is a Runner that lets a sequence share the beginning of another at no cost.
+type forker interface {
+	Fork(from, to, n int) error
+}
+
+func (sl *slot) decoding() bool { return sl.job != nil && sl.job.generated > 0 }
+
+func (sl *slot) sharesAdapters(o *slot) bool {
+	return slices.Equal(sl.job.adapters, o.job.adapters)
+}
+
+// advance notes that the pending tokens taken into a step are in the cache now.
+func (sl *slot) advance(took time.Duration) {
+	sl.cache = append(sl.cache, sl.pending[:sl.taken]...)
+	sl.pending = append(sl.pending[:0], sl.pending[sl.taken:]...)
+	sl.taken = 0
+	if sl.job.generated > 0 {
+		return
+	}
+	sl.job.promptTime += took
+	sl.job.progress(len(sl.job.prompt), sl.cached, len(sl.job.prompt)-len(sl.pending))
+	if len(sl.pending) == 0 {
+		sl.job.firstToken = time.Now()
+	}
+}
+
+// place chooses a free slot for a job and prepares its cache. A conversation goes back to the slot that holds its
+// beginning. If taking that slot would destroy more than it saves, or the beginning is in a busy slot, the least recently
+// used free slot shares the common part instead.
+func (s *scheduler) place(j *job) (*slot, error) {
+	var source, oldest *slot
+	common := 0
+	for _, sl := range s.slots {
+		if sl.job == nil && (oldest == nil || sl.used.Before(oldest.used)) {
+			oldest = sl
+		}
+		if n := sl.common(j); n > common {
+			source, common = sl, n
+		}
+	}
+	// At least one token must be run to have logits to sample from.
+	common = min(common, len(j.prompt)-1)
+	target := oldest
+	if source != nil && source.job == nil && 2*common >= len(source.cache) {
+		target = source
+	}
+	switch f, ok := s.model.(forker); {
+	case target == source:
+	case ok && common > 0:
+		if err := f.Fork(source.id, target.id, common); err != nil {
+			return nil, err
+		}
+		target.cache = append(target.cache[:0], source.cache[:common]...)
+	default:
+		common = min(target.common(j), len(j.prompt)-1)
+	}
+	if err := s.model.Trim(target.id, common); err != nil {
+		return nil, err
+	}
+	target.cache = target.cache[:common]
+	target.adapters = j.adapters
+	target.job, target.cached = j, common
+	target.pending = append(target.pending[:0], j.prompt[common:]...)
+	return target, nil
+}
+
+// common is how many tokens the slot's cache and the job's prompt begin with alike.
+func (sl *slot) common(j *job) int {
+	if !slices.Equal(sl.adapters, j.adapters) {
+		return 0
+	}
+	n := min(len(sl.cache), len(j.prompt))
+	for i := range n {
+		if sl.cache[i] != j.prompt[i] {
+			return i
+		}
+	}
+	return n
+}

@@ -1,0 +1,122 @@
+package gguf
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/centram/centram"
+)
+
+// TensorData is a tensor to be written.
+type TensorData struct {
+	Name string
+	Type Type
+	Dims []uint64
+
+	// Write writes the data: exactly as many bytes as Type and Dims make. It is called once, when it is its turn.
+	Write func(io.Writer) error
+}
+
+// Copy makes a TensorData.Write of a reader.
+func Copy(r io.Reader) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := io.Copy(w, r)
+		return err
+	}
+}
+
+// Write writes a GGUF file of version 3 with DefaultAlignment. The same arguments give the same bytes, and what was
+// read from a file that Write made gives that file again. It refuses what Read would refuse, before it writes anything.
+func Write(w io.Writer, metadata []KV, tensors []TensorData) error {
+	header, f, err := layout(metadata, tensors)
+	if err != nil {
+		return err
+	}
+	return writeTo(w, header, f, tensors)
+}
+
+// layout returns the header of the file to be written, padding included, and that file as Read will see it.
+func layout(metadata []KV, tensors []TensorData) ([]byte, *File, error) {
+	b := []byte("GGUF")
+	b = binary.LittleEndian.AppendUint32(b, 3)
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(tensors)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(metadata)))
+	for _, kv := range metadata {
+		if a, ok := kv.Value.v.(uint32); kv.Key == "general.alignment" && (!ok || a != DefaultAlignment) {
+			return nil, nil, centram.Errorf(centram.Invalid, "a GGUF file is written with an alignment of %d, not %v",
+				DefaultAlignment, kv.Value.v)
+		}
+		var err error
+		if b, err = kv.Value.append(appendString(b, kv.Key)); err != nil {
+			return nil, nil, fmt.Errorf("write the key %s: %w", kv.Key, err)
+		}
+	}
+	size := int64(0)
+	for _, t := range tensors {
+		b = appendString(b, t.Name)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(t.Dims)))
+		for _, d := range t.Dims {
+			b = binary.LittleEndian.AppendUint64(b, d)
+		}
+		b = binary.LittleEndian.AppendUint32(b, uint32(t.Type))
+		b = binary.LittleEndian.AppendUint64(b, uint64(size))
+		if len(t.Dims) > 0 {
+			n, reason := dataSize(t.Type, t.Dims)
+			if reason != "" {
+				return nil, nil, centram.Errorf(centram.Invalid, "the tensor %s to be written %s", t.Name, reason)
+			}
+			if size = pad(size+n, DefaultAlignment); size < 0 {
+				return nil, nil, centram.Errorf(centram.Invalid, "the tensors to be written are too large")
+			}
+		}
+	}
+	b = append(b, make([]byte, pad(int64(len(b)), DefaultAlignment)-int64(len(b)))...)
+	if size += int64(len(b)); size < 0 {
+		return nil, nil, centram.Errorf(centram.Invalid, "the tensors to be written are too large")
+	}
+	// Reading back what was made keeps the writer exactly as strict as the reader.
+	f, err := Limits{}.parse("the file to be written", bytes.NewReader(b), size)
+	return b, f, err
+}
+
+func writeTo(w io.Writer, header []byte, f *File, tensors []TensorData) error {
+	out := bufio.NewWriterSize(w, 1<<20)
+	if _, err := out.Write(header); err != nil {
+		return fmt.Errorf("write the header: %w", err)
+	}
+	for i, t := range tensors {
+		left := &exactly{w: out, left: f.Tensors[i].Size}
+		if err := t.Write(left); err != nil {
+			return fmt.Errorf("write tensor %s: %w", t.Name, err)
+		}
+		if left.left != 0 {
+			return fmt.Errorf("write tensor %s: its data is %d bytes short", t.Name, left.left)
+		}
+		size := f.Tensors[i].Size
+		if _, err := out.Write(make([]byte, pad(size, DefaultAlignment)-size)); err != nil {
+			return fmt.Errorf("write tensor %s: %w", t.Name, err)
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("write the last tensor: %w", err)
+	}
+	return nil
+}
+
+// exactly refuses to write more than is left.
+type exactly struct {
+	w    io.Writer
+	left int64
+}
+
+func (e *exactly) Write(p []byte) (int, error) {
+	if int64(len(p)) > e.left {
+		return 0, fmt.Errorf("its data is longer than its shape says")
+	}
+	n, err := e.w.Write(p)
+	e.left -= int64(n)
+	return n, err
+}

@@ -1,0 +1,224 @@
+// Models, contexts and decoding: the calls of llama.h that may throw or that report their reason only in the log.
+#include "shim.h"
+
+#include "guard.h"
+
+#include "ggml-cpu.h"
+#include "log.h"
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+namespace {
+
+cen_log_sink log_sink = nullptr;
+
+void on_log(ggml_log_level level, const char * text, void *) {
+    static thread_local ggml_log_level last = GGML_LOG_LEVEL_NONE;
+    if (level != GGML_LOG_LEVEL_CONT) {
+        last = level;
+    }
+    if (last == GGML_LOG_LEVEL_ERROR) {
+        std::string & errors = cen::logged_errors();
+        if (errors.size() < 2000) {
+            errors += text;
+            while (!errors.empty() && (errors.back() == '\n' || errors.back() == ' ')) {
+                errors.pop_back();
+            }
+        }
+    }
+    if (log_sink != nullptr) {
+        log_sink(last, const_cast<char *>(text));
+    }
+}
+
+} // namespace
+
+std::string & cen::logged_errors() {
+    static thread_local std::string errors;
+    return errors;
+}
+
+void cen_init(cen_log_sink sink) {
+    log_sink = sink;
+    llama_log_set(on_log, nullptr);
+    common_log_set_verbosity_thold(-1); // common prints to stderr by itself; what matters there is thrown
+    llama_backend_init();
+}
+
+llama_model * cen_model_load(const char ** paths, size_t n_paths, cen_model_params p, char ** err) {
+    return cen::guard<llama_model *>(err, nullptr, [&]() -> llama_model * {
+        llama_model_params mp          = llama_model_default_params();
+        mp.n_gpu_layers                = p.n_gpu_layers;
+        mp.load_mode                   = p.use_mmap ? (p.use_mlock ? LLAMA_LOAD_MODE_MMAP_MLOCK : LLAMA_LOAD_MODE_MMAP)
+                                                    : (p.use_mlock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE);
+        mp.vocab_only                  = p.vocab_only;
+        mp.check_tensors               = p.check_tensors;
+        mp.progress_callback           = p.progress;
+        mp.progress_callback_user_data = reinterpret_cast<void *>(p.progress_data);
+        llama_model * m = n_paths == 1 ? llama_model_load_from_file(paths[0], mp) : llama_model_load_from_splits(paths, n_paths, mp);
+        if (m == nullptr) {
+            cen::fail(err, "llama.cpp refused the file");
+        }
+        return m;
+    });
+}
+
+int32_t cen_quantize(const char * in, const char * out, int32_t ftype, int32_t n_threads, char ** err) {
+    return cen::guard<int32_t>(err, -1, [&] {
+        llama_model_quantize_params p = llama_model_quantize_default_params();
+        p.ftype                       = static_cast<llama_ftype>(ftype);
+        p.nthread                     = n_threads;
+        if (llama_model_quantize(in, out, &p) != 0) {
+            cen::fail(err, "quantize");
+            return -1;
+        }
+        return 0;
+    });
+}
+
+struct cen_context {
+    llama_context *   llama = nullptr;
+    ggml_threadpool * pool  = nullptr;
+    ggml_threadpool * batch = nullptr; // only when prompts use another number of threads
+    std::atomic<bool> abort{ false };
+    std::vector<int32_t>        n_seq;
+    std::vector<llama_seq_id *> seq;
+
+    ~cen_context() {
+        if (llama != nullptr) {
+            llama_free(llama);
+        }
+        if (batch != nullptr) {
+            ggml_threadpool_free(batch);
+        }
+        if (pool != nullptr) {
+            ggml_threadpool_free(pool);
+        }
+    }
+};
+
+static ggml_threadpool * new_threadpool(int32_t n_threads, int32_t poll) {
+    ggml_threadpool_params p = ggml_threadpool_params_default(n_threads);
+    p.poll                   = static_cast<uint32_t>(poll);
+    return ggml_threadpool_new(&p);
+}
+
+cen_context * cen_context_new(llama_model * model, cen_context_params p, char ** err) {
+    return cen::guard<cen_context *>(err, nullptr, [&]() -> cen_context * {
+        auto c                  = std::make_unique<cen_context>();
+        llama_context_params cp = llama_context_default_params();
+        cp.n_ctx                = p.n_ctx;
+        cp.n_batch              = p.n_batch;
+        cp.n_ubatch             = p.n_ubatch;
+        cp.n_seq_max            = p.n_seq_max;
+        cp.n_outputs_max        = p.n_outputs;
+        cp.n_threads            = p.n_threads;
+        cp.n_threads_batch      = p.n_threads_batch;
+        cp.flash_attn_type      = static_cast<llama_flash_attn_type>(p.flash_attn);
+        cp.type_k               = static_cast<ggml_type>(p.type_k);
+        cp.type_v               = static_cast<ggml_type>(p.type_v);
+        cp.embeddings           = p.embeddings;
+        cp.pooling_type         = p.embeddings ? LLAMA_POOLING_TYPE_MEAN : LLAMA_POOLING_TYPE_NONE;
+        cp.kv_unified           = p.kv_unified;
+        cp.no_perf              = true;
+        cp.abort_callback       = [](void * data) { return static_cast<cen_context *>(data)->abort.load(std::memory_order_relaxed); };
+        cp.abort_callback_data  = c.get();
+        c->llama                = llama_init_from_model(model, cp);
+        if (c->llama == nullptr) {
+            cen::fail(err, "llama.cpp could not make a context");
+            return nullptr;
+        }
+        c->pool = new_threadpool(p.n_threads, p.poll);
+        if (p.n_threads_batch != p.n_threads) {
+            c->batch = new_threadpool(p.n_threads_batch, p.poll);
+        }
+        if (c->pool == nullptr || (p.n_threads_batch != p.n_threads && c->batch == nullptr)) {
+            cen::fail(err, "no threads could be started");
+            return nullptr;
+        }
+        llama_attach_threadpool(c->llama, c->pool, c->batch != nullptr ? c->batch : c->pool);
+        return c.release();
+    });
+}
+
+void cen_context_free(cen_context * c) { delete c; }
+
+llama_context * cen_context_llama(cen_context * c) { return c->llama; }
+
+void cen_context_abort(cen_context * c) { c->abort.store(true); }
+
+int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const int32_t * pos, const int32_t * seq,
+                   const int8_t * logits, char ** err) {
+    return cen::guard<int32_t>(err, -1000, [&] {
+        c->abort.store(false);
+        c->n_seq.assign(n, 1);
+        c->seq.resize(n);
+        for (int32_t i = 0; i < n; i++) {
+            c->seq[i] = const_cast<llama_seq_id *>(&seq[i]);
+        }
+        llama_batch b{};
+        b.n_tokens = n;
+        b.token    = const_cast<llama_token *>(token);
+        b.pos      = const_cast<llama_pos *>(pos);
+        b.n_seq_id = c->n_seq.data();
+        b.seq_id   = c->seq.data();
+        b.logits   = const_cast<int8_t *>(logits);
+        const int32_t rc = llama_decode(c->llama, b);
+        if (rc < 0 || rc == 2) {
+            cen::fail(err, "decode returned " + std::to_string(rc));
+            return rc;
+        }
+        if (rc == 0) {
+            llama_synchronize(c->llama);
+        }
+        return rc;
+    });
+}
+
+int32_t cen_set_adapters(cen_context * c, llama_adapter_lora ** adapters, size_t n, float * scales, char ** err) {
+    return cen::guard<int32_t>(err, -1, [&] {
+        const int32_t rc = llama_set_adapters_lora(c->llama, adapters, n, scales);
+        if (rc != 0) {
+            cen::fail(err, "set adapters returned " + std::to_string(rc));
+        }
+        return rc == 0 ? 0 : -1;
+    });
+}
+
+llama_adapter_lora * cen_adapter_load(llama_model * model, const char * path, char ** err) {
+    return cen::guard<llama_adapter_lora *>(err, nullptr, [&] {
+        llama_adapter_lora * a = llama_adapter_lora_init(model, path);
+        if (a == nullptr) {
+            cen::fail(err, "llama.cpp refused the adapter");
+        }
+        return a;
+    });
+}
+
+int64_t cen_state_save(cen_context * c, const char * path, const int32_t * tokens, size_t n, char ** err) {
+    return cen::guard<int64_t>(err, -1, [&]() -> int64_t {
+        if (!llama_state_save_file(c->llama, path, tokens, n)) {
+            cen::fail(err, "state not saved");
+            return -1;
+        }
+        return 0;
+    });
+}
+
+int64_t cen_state_load(cen_context * c, const char * path, int32_t * tokens, size_t cap, char ** err) {
+    return cen::guard<int64_t>(err, -1, [&]() -> int64_t {
+        size_t n = 0;
+        if (!llama_state_load_file(c->llama, path, tokens, cap, &n)) {
+            cen::fail(err, "state not loaded");
+            return -1;
+        }
+        return static_cast<int64_t>(n);
+    });
+}
+
+int32_t cen_tokenize(const llama_vocab * v, const char * text, int32_t len, int32_t * out, int32_t cap, bool special_begin,
+                     bool parse_special, char ** err) {
+    return cen::guard<int32_t>(err, INT32_MIN, [&] { return llama_tokenize(v, text, len, out, cap, special_begin, parse_special); });
+}

@@ -1,0 +1,61 @@
+package openai
+
+import (
+	"net/http"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/server/wire"
+	"github.com/labstack/echo/v4"
+)
+
+type modelObject struct {
+	ID      string    `json:"id"`
+	Object  string    `json:"object"`
+	Created int64     `json:"created"`
+	OwnedBy string    `json:"owned_by"`
+	Meta    modelMeta `json:"meta"`
+}
+
+// modelMeta has llama.cpp's names.
+type modelMeta struct {
+	TrainContext int    `json:"n_ctx_train"`
+	Embedding    int    `json:"n_embd"`
+	Parameters   uint64 `json:"n_params"`
+	Size         int64  `json:"size"`
+}
+
+func objectOf(m Model) modelObject {
+	o := modelObject{ID: m.Name, Object: "model", OwnedBy: "centram",
+		Meta: modelMeta{m.Context, m.Embedding, m.Parameters, m.SizeBytes}}
+	if !m.Created.IsZero() {
+		o.Created = m.Created.Unix()
+	}
+	return o
+}
+
+func (h *handler) models(c echo.Context) error {
+	list, err := h.Models.List(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	data := make([]modelObject, len(list)) // an empty list is [] and not null
+	for i, m := range list {
+		data[i] = objectOf(m)
+	}
+	return wire.JSON(c, http.StatusOK, struct {
+		Object string        `json:"object"`
+		Data   []modelObject `json:"data"`
+	}{"list", data})
+}
+
+func (h *handler) model(c echo.Context) error {
+	name, err := pathTail(c)
+	if err != nil || name == "" {
+		return centram.Errorf(centram.NotFound, "The path does not name a model.")
+	}
+	m, err := h.Models.Get(c.Request().Context(), name)
+	if err != nil {
+		return wire.AtParam(err, "model")
+	}
+	return wire.JSON(c, http.StatusOK, objectOf(m))
+}
