@@ -19,7 +19,7 @@ type answer struct {
 
 // newAnswer turns a request into a prompt and a sampler. Its errors are the request's fault, mostly.
 func newAnswer(m Model, r Request) (*answer, error) {
-	a := &answer{job: newJob(nil), msg: Message{Role: "assistant"}}
+	a := &answer{job: newJob(), msg: Message{Role: "assistant"}}
 	j, grammar := a.job, r.Grammar
 	var err error
 	switch {

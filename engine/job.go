@@ -9,7 +9,7 @@ import (
 // job is one answer as the scheduler sees it. What is above mu is the scheduler's from submit until done is closed;
 // then, like everything else, the submitter's.
 type job struct {
-	ctx         context.Context
+	ctx         context.Context // of the request, set before submit
 	prompt      []Token
 	sampler     Sampler
 	adapters    []AdapterScale
@@ -32,8 +32,8 @@ type job struct {
 	news  chan struct{}
 }
 
-func newJob(ctx context.Context) *job {
-	return &job{ctx: ctx, done: make(chan struct{}), news: make(chan struct{}, 1)}
+func newJob() *job {
+	return &job{done: make(chan struct{}), news: make(chan struct{}, 1)}
 }
 
 // flush hands the text that is sure to the submitter. A slow submitter finds it joined, so it never holds up a step.

@@ -157,7 +157,7 @@ func (m *oracleModel) Close() error {
 	return nil
 }
 
-type argmax struct{ closed *int }
+type argmax struct{}
 
 func (a argmax) Sample(logits []float32) (Token, error) {
 	best := 0

@@ -22,6 +22,8 @@ type ModelConfig struct {
 	Mlock     bool // keep the weights from being swapped out
 	VocabOnly bool // load no weights
 	Check     bool // look at every tensor for invalid values, which takes as long as reading them
+	// ChatTemplate, in Jinja, is used instead of the one in the file. Empty means the file's.
+	ChatTemplate string
 	// Progress is called with 0..1 from the loading thread. Nil means nobody wants to know.
 	Progress func(float64)
 }
@@ -74,9 +76,9 @@ func LoadModel(ctx context.Context, paths []string, cfg ModelConfig) (*Model, er
 		return nil, failure("load "+paths[0], reason)
 	}
 	m := &Model{c: c, vocab: C.llama_model_get_vocab(c)}
-	none := C.CString("")
-	defer C.free(unsafe.Pointer(none))
-	if m.templates = C.cen_templates_new(c, none, &reason); m.templates == nil {
+	template := C.CString(cfg.ChatTemplate)
+	defer C.free(unsafe.Pointer(template))
+	if m.templates = C.cen_templates_new(c, template, &reason); m.templates == nil {
 		m.templatesErr = failure("read the chat template", reason) // the model can still complete text
 	}
 	return m, nil

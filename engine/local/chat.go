@@ -53,8 +53,13 @@ func (m *Model) RenderChat(c engine.Chat) (engine.RenderedChat, error) {
 	if c.GBNF != "" {
 		out.Grammar.Prefill = "" // a caller's grammar is about the answer alone
 	}
+	withTools := len(c.Tools) > 0 && c.ToolChoice != engine.ToolNone
+	if withTools && p.Plain {
+		return engine.RenderedChat{}, centram.Errorf(centram.Unsupported, "the model's chat template knows no tools").
+			WithHint("Leave the tools out, or use a model that was trained with them, such as Qwen 2.5 Instruct.")
+	}
 	// Templates that think aloud have a parser too, but without tools their text is shown as it comes.
-	if len(c.Tools) > 0 && c.ToolChoice != engine.ToolNone {
+	if withTools {
 		out.Parse = func(text string, partial bool) (engine.Message, error) { return parse(p, text, partial) }
 	}
 	return out, nil

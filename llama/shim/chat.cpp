@@ -21,9 +21,8 @@ struct cen_chat {
 };
 
 cen_templates * cen_templates_new(const llama_model * model, const char * override_template, char ** err) {
-    return cen::guard<cen_templates *>(err, nullptr, [&] {
-        return new cen_templates{ common_chat_templates_init(model, override_template) };
-    });
+    return cen::guard<cen_templates *>(err, nullptr,
+                                       [&] { return new cen_templates{ common_chat_templates_init(model, override_template) }; });
 }
 
 void cen_templates_free(cen_templates * t) { delete t; }
@@ -44,10 +43,10 @@ cen_chat * cen_chat_apply(const cen_templates * t, const llama_model * model, co
             in.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;
         }
 
-        auto c    = std::make_unique<cen_chat>();
-        c->vocab  = llama_model_get_vocab(model);
-        c->params = common_chat_templates_apply(t->ptr.get(), in);
-        c->parser = common_chat_parser_params(c->params);
+        auto c                     = std::make_unique<cen_chat>();
+        c->vocab                   = llama_model_get_vocab(model);
+        c->params                  = common_chat_templates_apply(t->ptr.get(), in);
+        c->parser                  = common_chat_parser_params(c->params);
         c->parser.parse_tool_calls = !in.tools.empty() && in.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
         c->parser.is_continuation  = in.continue_final_message != COMMON_CHAT_CONTINUATION_NONE;
         if (!c->params.parser.empty()) {
@@ -107,24 +106,23 @@ char * cen_chat_json(const cen_chat * c, char ** err) {
         for (const auto & s : c->params.additional_stops) {
             stops.push_back(s);
         }
-        common_json out    = common_json::object();
-        out["prompt"]      = c->params.prompt;
-        out["grammar"]     = c->params.grammar;
-        out["lazy"]        = c->params.grammar_lazy;
-        out["prefill"]     = c->params.generation_prompt;
-        out["patterns"]    = patterns;
-        out["tokens"]      = tokens;
-        out["preserved"]   = preserved;
-        out["stops"]       = stops;
-        out["plain"]       = c->params.format == COMMON_CHAT_FORMAT_CONTENT_ONLY;
+        common_json out  = common_json::object();
+        out["prompt"]    = c->params.prompt;
+        out["grammar"]   = c->params.grammar;
+        out["lazy"]      = c->params.grammar_lazy;
+        out["prefill"]   = c->params.generation_prompt;
+        out["patterns"]  = patterns;
+        out["tokens"]    = tokens;
+        out["preserved"] = preserved;
+        out["stops"]     = stops;
+        out["plain"]     = c->params.format == COMMON_CHAT_FORMAT_CONTENT_ONLY;
         return cen::copy(out.dump());
     });
 }
 
 char * cen_chat_parse(const cen_chat * c, const char * text, bool partial, char ** err) {
-    return cen::guard<char *>(err, nullptr, [&] {
-        return cen::copy(common_chat_parse(text, partial, c->parser).to_json_oaicompat().dump());
-    });
+    return cen::guard<char *>(err, nullptr,
+                              [&] { return cen::copy(common_chat_parse(text, partial, c->parser).to_json_oaicompat().dump()); });
 }
 
 void cen_chat_free(cen_chat * c) { delete c; }

@@ -19,10 +19,10 @@ using sampler_ptr = std::unique_ptr<llama_sampler, free_sampler>;
 } // namespace
 
 struct cen_sampler {
-    const llama_model * model = nullptr;
-    sampler_ptr         chain;
-    sampler_ptr         grammar;
-    bool                greedy = false; // nothing in the chain but the choice of the likeliest
+    const llama_model *           model = nullptr;
+    sampler_ptr                   chain;
+    sampler_ptr                   grammar;
+    bool                          greedy = false; // nothing in the chain but the choice of the likeliest
     std::vector<llama_token_data> cur;
 
     llama_token_data_array candidates(const float * logits, int32_t n) {
@@ -38,11 +38,12 @@ cen_sampler * cen_sampler_new(const llama_model * model, cen_sampler_params p, c
                               size_t n_bias, char ** err) {
     return cen::guard<cen_sampler *>(err, nullptr, [&] {
         const int32_t n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
-        auto s                = std::make_unique<cen_sampler>();
+        auto          s       = std::make_unique<cen_sampler>();
         s->model              = model;
         s->chain.reset(llama_sampler_chain_init({ /*no_perf=*/true }));
-        const bool penalties = p.penalty_last_n != 0 && (p.penalty_repeat != 1.0f || p.penalty_frequency != 0.0f || p.penalty_presence != 0.0f);
-        const auto add       = [&](llama_sampler * link) { llama_sampler_chain_add(s->chain.get(), link); };
+        const bool penalties =
+            p.penalty_last_n != 0 && (p.penalty_repeat != 1.0f || p.penalty_frequency != 0.0f || p.penalty_presence != 0.0f);
+        const auto add = [&](llama_sampler * link) { llama_sampler_chain_add(s->chain.get(), link); };
         if (n_bias > 0) {
             std::vector<llama_logit_bias> list(n_bias);
             for (size_t i = 0; i < n_bias; i++) {
@@ -51,7 +52,8 @@ cen_sampler * cen_sampler_new(const llama_model * model, cen_sampler_params p, c
             add(llama_sampler_init_logit_bias(n_vocab, static_cast<int32_t>(n_bias), list.data()));
         }
         if (penalties) {
-            add(llama_sampler_init_penalties(n_vocab, p.penalty_last_n, p.penalty_repeat, p.penalty_frequency, p.penalty_presence));
+            add(llama_sampler_init_penalties(n_vocab, p.penalty_last_n, p.penalty_repeat, p.penalty_frequency,
+                                             p.penalty_presence));
         }
         if (p.temperature <= 0.0f) {
             s->greedy = n_bias == 0 && !penalties;
@@ -77,8 +79,9 @@ int32_t cen_sampler_grammar(cen_sampler * s, const char * gbnf, bool lazy, const
                             const int32_t * tokens, size_t n_tokens, const char * prefill, char ** err) {
     return cen::guard<int32_t>(err, -1, [&] {
         const llama_vocab * vocab = llama_model_get_vocab(s->model);
-        s->grammar.reset(lazy ? llama_sampler_init_grammar_lazy_patterns(vocab, gbnf, "root", patterns, n_patterns, tokens, n_tokens)
-                              : llama_sampler_init_grammar(vocab, gbnf, "root"));
+        s->grammar.reset(
+            lazy ? llama_sampler_init_grammar_lazy_patterns(vocab, gbnf, "root", patterns, n_patterns, tokens, n_tokens)
+                 : llama_sampler_init_grammar(vocab, gbnf, "root"));
         if (!s->grammar) {
             cen::fail(err, "the grammar does not parse");
             return -1;

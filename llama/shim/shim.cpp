@@ -22,6 +22,9 @@ void on_log(ggml_log_level level, const char * text, void *) {
     if (last == GGML_LOG_LEVEL_ERROR) {
         std::string & errors = cen::logged_errors();
         if (errors.size() < 2000) {
+            if (level != GGML_LOG_LEVEL_CONT && !errors.empty()) {
+                errors += "; ";
+            }
             errors += text;
             while (!errors.empty() && (errors.back() == '\n' || errors.back() == ' ')) {
                 errors.pop_back();
@@ -57,7 +60,8 @@ llama_model * cen_model_load(const char ** paths, size_t n_paths, cen_model_para
         mp.check_tensors               = p.check_tensors;
         mp.progress_callback           = p.progress;
         mp.progress_callback_user_data = reinterpret_cast<void *>(p.progress_data);
-        llama_model * m = n_paths == 1 ? llama_model_load_from_file(paths[0], mp) : llama_model_load_from_splits(paths, n_paths, mp);
+        llama_model * m =
+            n_paths == 1 ? llama_model_load_from_file(paths[0], mp) : llama_model_load_from_splits(paths, n_paths, mp);
         if (m == nullptr) {
             cen::fail(err, "llama.cpp refused the file");
         }
@@ -79,10 +83,10 @@ int32_t cen_quantize(const char * in, const char * out, int32_t ftype, int32_t n
 }
 
 struct cen_context {
-    llama_context *   llama = nullptr;
-    ggml_threadpool * pool  = nullptr;
-    ggml_threadpool * batch = nullptr; // only when prompts use another number of threads
-    std::atomic<bool> abort{ false };
+    llama_context *             llama = nullptr;
+    ggml_threadpool *           pool  = nullptr;
+    ggml_threadpool *           batch = nullptr; // only when prompts use another number of threads
+    std::atomic<bool>           abort{ false };
     std::vector<int32_t>        n_seq;
     std::vector<llama_seq_id *> seq;
 
@@ -107,7 +111,7 @@ static ggml_threadpool * new_threadpool(int32_t n_threads, int32_t poll) {
 
 cen_context * cen_context_new(llama_model * model, cen_context_params p, char ** err) {
     return cen::guard<cen_context *>(err, nullptr, [&]() -> cen_context * {
-        auto c                  = std::make_unique<cen_context>();
+        auto                 c  = std::make_unique<cen_context>();
         llama_context_params cp = llama_context_default_params();
         cp.n_ctx                = p.n_ctx;
         cp.n_batch              = p.n_batch;
@@ -123,9 +127,9 @@ cen_context * cen_context_new(llama_model * model, cen_context_params p, char **
         cp.pooling_type         = p.embeddings ? LLAMA_POOLING_TYPE_MEAN : LLAMA_POOLING_TYPE_NONE;
         cp.kv_unified           = p.kv_unified;
         cp.no_perf              = true;
-        cp.abort_callback       = [](void * data) { return static_cast<cen_context *>(data)->abort.load(std::memory_order_relaxed); };
-        cp.abort_callback_data  = c.get();
-        c->llama                = llama_init_from_model(model, cp);
+        cp.abort_callback = [](void * data) { return static_cast<cen_context *>(data)->abort.load(std::memory_order_relaxed); };
+        cp.abort_callback_data = c.get();
+        c->llama               = llama_init_from_model(model, cp);
         if (c->llama == nullptr) {
             cen::fail(err, "llama.cpp could not make a context");
             return nullptr;
@@ -159,12 +163,12 @@ int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const int3
             c->seq[i] = const_cast<llama_seq_id *>(&seq[i]);
         }
         llama_batch b{};
-        b.n_tokens = n;
-        b.token    = const_cast<llama_token *>(token);
-        b.pos      = const_cast<llama_pos *>(pos);
-        b.n_seq_id = c->n_seq.data();
-        b.seq_id   = c->seq.data();
-        b.logits   = const_cast<int8_t *>(logits);
+        b.n_tokens       = n;
+        b.token          = const_cast<llama_token *>(token);
+        b.pos            = const_cast<llama_pos *>(pos);
+        b.n_seq_id       = c->n_seq.data();
+        b.seq_id         = c->seq.data();
+        b.logits         = const_cast<int8_t *>(logits);
         const int32_t rc = llama_decode(c->llama, b);
         if (rc < 0 || rc == 2) {
             cen::fail(err, "decode returned " + std::to_string(rc));
@@ -220,5 +224,6 @@ int64_t cen_state_load(cen_context * c, const char * path, int32_t * tokens, siz
 
 int32_t cen_tokenize(const llama_vocab * v, const char * text, int32_t len, int32_t * out, int32_t cap, bool special_begin,
                      bool parse_special, char ** err) {
-    return cen::guard<int32_t>(err, INT32_MIN, [&] { return llama_tokenize(v, text, len, out, cap, special_begin, parse_special); });
+    return cen::guard<int32_t>(err, INT32_MIN,
+                               [&] { return llama_tokenize(v, text, len, out, cap, special_begin, parse_special); });
 }

@@ -19,11 +19,11 @@ typedef void (*cen_log_sink)(int level, char * text);
 void cen_init(cen_log_sink sink);
 
 typedef struct cen_model_params {
-    int32_t n_gpu_layers; // -1: all
-    bool    use_mmap;
-    bool    use_mlock;
-    bool    vocab_only;
-    bool    check_tensors;
+    int32_t                 n_gpu_layers; // -1: all
+    bool                    use_mmap;
+    bool                    use_mlock;
+    bool                    vocab_only;
+    bool                    check_tensors;
     llama_progress_callback progress; // or NULL; returning false gives up
     uintptr_t               progress_data;
 } cen_model_params;
@@ -32,7 +32,7 @@ struct llama_model * cen_model_load(const char ** paths, size_t n_paths, cen_mod
 int32_t              cen_quantize(const char * in, const char * out, int32_t ftype, int32_t n_threads, char ** err);
 
 typedef struct cen_context_params {
-    uint32_t n_ctx;     // all sequences together
+    uint32_t n_ctx; // all sequences together
     uint32_t n_batch;
     uint32_t n_ubatch;
     uint32_t n_seq_max;
@@ -48,21 +48,21 @@ typedef struct cen_context_params {
 } cen_context_params;
 
 typedef struct cen_context cen_context;
-cen_context *          cen_context_new(struct llama_model * model, cen_context_params p, char ** err);
-void                   cen_context_free(cen_context * c);
-struct llama_context * cen_context_llama(cen_context * c);
+cen_context *              cen_context_new(struct llama_model * model, cen_context_params p, char ** err);
+void                       cen_context_free(cen_context * c);
+struct llama_context *     cen_context_llama(cen_context * c);
 // Stops a decode that runs on another thread. cen_decode clears it at its start.
-void                   cen_context_abort(cen_context * c);
+void cen_context_abort(cen_context * c);
 // Returns llama_decode's code; a negative one, and 2 (aborted), with *err set. Every row has one sequence.
 int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const int32_t * pos, const int32_t * seq,
                    const int8_t * logits, char ** err);
 int32_t cen_set_adapters(cen_context * c, struct llama_adapter_lora ** adapters, size_t n, float * scales, char ** err);
 struct llama_adapter_lora * cen_adapter_load(struct llama_model * model, const char * path, char ** err);
-int64_t cen_state_save(cen_context * c, const char * path, const int32_t * tokens, size_t n, char ** err);
-int64_t cen_state_load(cen_context * c, const char * path, int32_t * tokens, size_t cap, char ** err);
+int64_t                     cen_state_save(cen_context * c, const char * path, const int32_t * tokens, size_t n, char ** err);
+int64_t                     cen_state_load(cen_context * c, const char * path, int32_t * tokens, size_t cap, char ** err);
 
-int32_t cen_tokenize(const struct llama_vocab * v, const char * text, int32_t len, int32_t * out, int32_t cap,
-                     bool special_begin, bool parse_special, char ** err);
+int32_t cen_tokenize(const struct llama_vocab * v, const char * text, int32_t len, int32_t * out, int32_t cap, bool special_begin,
+                     bool parse_special, char ** err);
 
 typedef struct cen_sampler_params {
     float    temperature;
@@ -77,8 +77,8 @@ typedef struct cen_sampler_params {
 } cen_sampler_params;
 
 typedef struct cen_sampler cen_sampler;
-cen_sampler * cen_sampler_new(const struct llama_model * model, cen_sampler_params p, const int32_t * bias_token,
-                              const float * bias, size_t n_bias, char ** err);
+cen_sampler *              cen_sampler_new(const struct llama_model * model, cen_sampler_params p, const int32_t * bias_token,
+                                           const float * bias, size_t n_bias, char ** err);
 // A lazy grammar waits for a pattern or a token. prefill is what the prompt already holds of the constrained text.
 int32_t cen_sampler_grammar(cen_sampler * s, const char * gbnf, bool lazy, const char ** patterns, size_t n_patterns,
                             const int32_t * tokens, size_t n_tokens, const char * prefill, char ** err);
@@ -87,8 +87,8 @@ void    cen_sampler_accept(cen_sampler * s, int32_t token); // a prompt token: p
 void    cen_sampler_free(cen_sampler * s);
 
 typedef struct cen_templates cen_templates;
-cen_templates * cen_templates_new(const struct llama_model * model, const char * override_template, char ** err);
-void            cen_templates_free(cen_templates * t);
+cen_templates *              cen_templates_new(const struct llama_model * model, const char * override_template, char ** err);
+void                         cen_templates_free(cen_templates * t);
 
 typedef struct cen_chat cen_chat;
 // request and the answer of cen_chat_json are JSON; their fields are those of chatRequest and chatPrompt in chat.go.

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# What `make test` runs: everything that has to pass before a change may land. CI runs the same.
+#   SHORT=1   leaves out what makes gigabytes of weights or starts a browser
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build/deps.sh test
+step() { printf '\n== %s\n' "$*"; }
+
+step "llama.cpp, and its own program to compare tokens with"
+vendor-cpp/build.sh "${BACKEND:-cpu}" llama-completion
+step "web apps"
+build/web.sh
+step "lint"
+build/lint.sh
+step "Go tests"
+CENTRAM_REFERENCE=1 go test ${SHORT:+-short} -timeout 20m ./...
+step "Go tests of what runs many goroutines, under the race detector"
+go test -race -short -timeout 20m ./engine ./server/...
+if [ -f web/package.json ]; then
+  step "web tests"
+  (cd web && npm test --silent)
+  if [ -z "${SHORT:-}" ]; then
+    step "the page in a real browser"
+    build/e2e.sh
+  fi
+fi
+echo
+echo "All tests passed."
