@@ -82,6 +82,9 @@ func (e *Engine) Close() error {
 // Generate implements Generator.
 func (e *Engine) Generate(ctx context.Context, r Request, emit func(Event) error) (Result, error) {
 	began := time.Now()
+	if emit == nil { // only the result is wanted
+		emit = func(Event) error { return nil }
+	}
 	res, err := e.acquire(ctx, r.Model)
 	if err != nil {
 		return Result{}, err

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	nChats      = 8
+	chatContext = 1024 // tokens for each chat
+)
+
+// chats compares eight conversations at once, through HTTP, with llama-server of as many slots. Both servers are up all
+// the time and asked in turn; every round asks something new, so no cache of a prompt helps.
+func (c config) chats(model string) ([]*figure, error) {
+	total := &figure{Name: "8 chats q4_k_m", Reference: "llama-server", Floor: 1}
+	if !c.wants(total) {
+		return nil, nil
+	}
+	home, err := os.MkdirTemp("", "centram-bench")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(home)
+	n := func(v int) string { return fmt.Sprint(v) }
+	ours, err := serve(func(addr string) *exec.Cmd {
+		cmd := exec.Command(c.centram, "serve", "--listen", addr, "--model", model, "--parallel", n(nChats), "--ctx", n(chatContext), "--threads", n(c.threads))
+		cmd.Env = append(os.Environ(), "CENTRAM_HOME="+home)
+		return cmd
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer ours.stop()
+	theirs, err := serve(func(addr string) *exec.Cmd {
+		_, port, _ := net.SplitHostPort(addr)
+		return exec.Command(filepath.Join(c.tools, "llama-server"), "-m", model, "--host", "127.0.0.1", "--port", port,
+			"-np", n(nChats), "-c", n(nChats*chatContext), "-t", n(c.threads))
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.stop()
+	for round := range c.runs + 1 {
+		a, err := ours.round(model, 2*round, c.gen)
+		if err != nil {
+			return nil, fmt.Errorf("centram: %w", err)
+		}
+		b, err := theirs.round(model, 2*round+1, c.gen)
+		if err != nil {
+			return nil, fmt.Errorf("llama-server: %w", err)
+		}
+		if round > 0 {
+			total.pairs = append(total.pairs, pair{a, b})
+		}
+	}
+	total.print()
+	return []*figure{total}, nil
+}
+
+// process is a server under measurement.
+type process struct {
+	url  string
+	cmd  *exec.Cmd
+	log  *bytes.Buffer
+	done chan error
+}
+
+func serve(command func(addr string) *exec.Cmd) (*process, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	addr := l.Addr().String()
+	l.Close()
+	p := &process{url: "http://" + addr, cmd: command(addr), log: &bytes.Buffer{}, done: make(chan error, 1)}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { p.done <- p.cmd.Wait() }()
+	for range 600 {
+		select {
+		case err := <-p.done:
+			return nil, fmt.Errorf("%s ended: %w\n%s", p.cmd.Path, err, p.log)
+		case <-time.After(100 * time.Millisecond):
+		}
+		if resp, err := http.Get(p.url + "/health"); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return p, nil
+			}
+		}
+	}
+	p.stop()
+	return nil, fmt.Errorf("%s was not ready within a minute\n%s", p.cmd.Path, p.log)
+}
+
+func (p *process) stop() {
+	p.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+// round asks all chats at once and returns generated tokens per second of wall time, reading the prompts included.
+func (p *process) round(model string, salt, gen int) (float64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	var wg sync.WaitGroup
+	tokens, errs := make([]int, nChats), make([]error, nChats)
+	began := time.Now()
+	for i := range nChats {
+		wg.Go(func() { tokens[i], errs[i] = p.chat(ctx, model, salt*nChats+i, gen) })
+	}
+	wg.Wait()
+	took := time.Since(began).Seconds()
+	sum := 0
+	for _, n := range tokens {
+		sum += n
+	}
+	return float64(sum) / took, errors.Join(errs...)
+}
+
+func (p *process) chat(ctx context.Context, model string, salt, gen int) (int, error) {
+	words := make([]string, 60)
+	for i := range words {
+		words[i] = []string{"tree", "river", "seven", "cloud", "green", "walks", "stone", "night"}[(salt*31+i*(salt%5+3))%8]
+	}
+	body, err := json.Marshal(map[string]any{
+		"model": model, "max_tokens": gen, "temperature": 0,
+		"messages": []map[string]string{{"role": "user", "content": fmt.Sprint(salt, " ", strings.Join(words, " "))}},
+	})
+	if err != nil {
+		return 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/v1/chat/completions", bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	var answer struct {
+		Usage struct {
+			Tokens int `json:"completion_tokens"`
+		} `json:"usage"`
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil || resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("status %d: %s", resp.StatusCode, raw)
+	}
+	return answer.Usage.Tokens, nil
+}

@@ -1,0 +1,258 @@
+// Command bench measures Centram beside the pinned llama.cpp's own llama-bench and llama-server, on models of the Qwen
+// 2.5 0.5B shape with random weights that it makes itself. The two sides of every figure run in turn, A B A B, on the
+// same machine, file and threads, and what counts is the median of the ratios pair by pair. `make bench` runs it.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/llama"
+)
+
+// config is where things are and how much is measured.
+type config struct {
+	centram, tools, vocab, cache string
+	threads, runs, prompt, gen   int
+	only                         string
+}
+
+// pair is one run of both sides.
+type pair struct{ ours, theirs float64 }
+
+// figure is what a row of the table is made of.
+type figure struct {
+	Name      string  `json:"name"`
+	Reference string  `json:"reference"`
+	Floor     float64 `json:"floor"`
+	pairs     []pair
+	Ours      spread `json:"ours"`
+	Theirs    spread `json:"theirs"`
+	Ratio     spread `json:"ratio"`
+}
+
+type spread struct {
+	Min    float64 `json:"min"`
+	Median float64 `json:"median"`
+	Max    float64 `json:"max"`
+}
+
+func main() {
+	var c config
+	flag.StringVar(&c.centram, "centram", "bin/centram", "the program to measure")
+	flag.StringVar(&c.tools, "tools", "build/native/bin", "folder of llama-bench and llama-server")
+	flag.StringVar(&c.vocab, "vocab", "build/native/src/models/ggml-vocab-qwen2.gguf", "vocabulary for the models")
+	flag.StringVar(&c.cache, "cache", "", "folder to keep the models in")
+	flag.IntVar(&c.threads, "threads", runtime.NumCPU(), "threads")
+	flag.IntVar(&c.runs, "runs", 5, "counted runs of each side; one more comes first and is not counted")
+	flag.IntVar(&c.prompt, "prompt", 256, "prompt tokens")
+	flag.IntVar(&c.gen, "gen", 48, "generated tokens")
+	flag.StringVar(&c.only, "only", "", "measure only figures whose name contains this")
+	out := flag.String("json", "", "also write the figures to this file")
+	flag.Parse()
+	if err := run(c, *out); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(c config, out string) error {
+	models, err := prepare(c)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("machine: %s\n", machine())
+	fmt.Printf("%d threads, prompt %d, generated %d, median of %d alternating runs (min..max)\n\n", c.threads, c.prompt, c.gen, c.runs)
+	fmt.Printf("%-28s %-14s %24s %24s %22s %6s\n", "figure (tokens/s)", "reference", "centram", "reference", "ratio", "floor")
+	var figures []*figure
+	for _, m := range models {
+		figs, err := c.single(m)
+		if err != nil {
+			return err
+		}
+		figures = append(figures, figs...)
+	}
+	figs, err := c.chats(models[0])
+	if err != nil {
+		return err
+	}
+	figures = append(figures, figs...)
+	if out == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(figures, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(out, append(b, '\n'), 0o644)
+}
+
+// prepare makes the models once: an F16 file, and from it the two quantised ones, by llama.cpp's quantizer.
+func prepare(c config) ([]string, error) {
+	if c.cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return nil, err
+		}
+		c.cache = filepath.Join(dir, "centram", "bench")
+	}
+	if err := os.MkdirAll(c.cache, 0o755); err != nil {
+		return nil, err
+	}
+	f16 := filepath.Join(c.cache, "qwen2-0.5b-shape-f16.gguf")
+	made := []string{}
+	for _, q := range []struct {
+		name string
+		to   llama.Quantization
+	}{{"q4_k_m", llama.Q4KM}, {"q8_0", llama.Q8_0}} {
+		path := filepath.Join(c.cache, "qwen2-0.5b-shape-"+q.name+".gguf")
+		made = append(made, path)
+		if _, err := os.Stat(path); err == nil {
+			continue
+		}
+		if err := makeF16(c, f16); err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(os.Stderr, "making %s\n", path)
+		if err := llama.Quantize(f16, path+".tmp", q.to, 0); err != nil {
+			return nil, err
+		}
+		if err := os.Rename(path+".tmp", path); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.Remove(f16); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	return made, nil
+}
+
+func makeF16(c config, path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	vocab, err := gguf.Open(c.vocab)
+	if err != nil {
+		return err
+	}
+	defer vocab.Close()
+	shape := gguf.Qwen05B()
+	shape.Type = gguf.F16
+	if shape.Vocab, err = gguf.VocabFrom(vocab); err != nil {
+		return err
+	}
+	f, err := os.Create(path + ".tmp")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := gguf.Generate(f, shape, 1); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+// single compares prefill and decode of one sequence with llama-bench.
+func (c config) single(model string) ([]*figure, error) {
+	name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(model), "qwen2-0.5b-shape-"), ".gguf")
+	prefill := &figure{Name: "prefill " + name, Reference: "llama-bench", Floor: 0.98}
+	decode := &figure{Name: "decode " + name, Reference: "llama-bench", Floor: 0.98}
+	if !c.wants(prefill) && !c.wants(decode) {
+		return nil, nil
+	}
+	n := func(v int) string { return fmt.Sprint(v) }
+	for i := range c.runs + 1 {
+		var ours struct {
+			Prefill float64 `json:"prefill_tokens_per_second"`
+			Decode  float64 `json:"decode_tokens_per_second"`
+		}
+		if err := runJSON(&ours, c.centram, "bench", "--model", model, "--prompt", n(c.prompt), "--gen", n(c.gen), "--threads", n(c.threads), "--repeat", "1", "--json"); err != nil {
+			return nil, err
+		}
+		var theirs []struct {
+			Prompt int     `json:"n_prompt"`
+			Speed  float64 `json:"avg_ts"`
+		}
+		if err := runJSON(&theirs, filepath.Join(c.tools, "llama-bench"), "-m", model, "-p", n(c.prompt), "-n", n(c.gen), "-t", n(c.threads), "-r", "1", "-o", "json"); err != nil {
+			return nil, err
+		}
+		if len(theirs) != 2 || theirs[0].Prompt != c.prompt {
+			return nil, fmt.Errorf("llama-bench printed %d results, want a prompt's and a generation's", len(theirs))
+		}
+		if i == 0 {
+			continue // the first pair warms the page cache and the clock
+		}
+		prefill.pairs = append(prefill.pairs, pair{ours.Prefill, theirs[0].Speed})
+		decode.pairs = append(decode.pairs, pair{ours.Decode, theirs[1].Speed})
+	}
+	prefill.print()
+	decode.print()
+	return []*figure{prefill, decode}, nil
+}
+
+func runJSON(into any, program string, args ...string) error {
+	var stderr strings.Builder
+	cmd := exec.Command(program, args...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, stderr.String())
+	}
+	if err := json.Unmarshal(out, into); err != nil {
+		return fmt.Errorf("read what %s printed: %w", program, err)
+	}
+	return nil
+}
+
+func (c config) wants(f *figure) bool { return strings.Contains(f.Name, c.only) }
+
+func (f *figure) print() {
+	var ours, theirs, ratio []float64
+	for _, p := range f.pairs {
+		ours, theirs, ratio = append(ours, p.ours), append(theirs, p.theirs), append(ratio, p.ours/p.theirs)
+	}
+	f.Ours, f.Theirs, f.Ratio = spreadOf(ours), spreadOf(theirs), spreadOf(ratio)
+	fmt.Printf("%-28s %-14s %24s %24s %22s %6.2f\n", f.Name, f.Reference, f.Ours.text(1), f.Theirs.text(1), f.Ratio.text(3), f.Floor)
+}
+
+func spreadOf(v []float64) spread {
+	slices.Sort(v)
+	mid := v[len(v)/2]
+	if len(v)%2 == 0 {
+		mid = (v[len(v)/2-1] + v[len(v)/2]) / 2
+	}
+	return spread{v[0], mid, v[len(v)-1]}
+}
+
+func (s spread) text(digits int) string {
+	return fmt.Sprintf("%.*f (%.*f..%.*f)", digits, s.Median, digits, s.Min, digits, s.Max)
+}
+
+// machine names the processor and the commit.
+func machine() string {
+	cpu := runtime.GOARCH
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if name, ok := strings.CutPrefix(line, "model name"); ok {
+				cpu = strings.Trim(name, " \t:\n")
+				break
+			}
+		}
+	}
+	commit, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
+	if err != nil {
+		commit = []byte("unknown")
+	}
+	return fmt.Sprintf("%s, %d processors, %s, commit %s", cpu, runtime.NumCPU(), runtime.GOOS, strings.TrimSpace(string(commit)))
+}

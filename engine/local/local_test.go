@@ -1,0 +1,179 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/gguf"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// newEngine serves the toy model as "toy".
+func newEngine(t *testing.T, cfg Config) *engine.Engine {
+	t.Helper()
+	path := generate(t, t.TempDir(), "toy.gguf", gguf.Toy())
+	e := engine.New(engine.Config{Open: func(ctx context.Context, _ string, p func(float64)) (engine.Model, error) {
+		cfg.Progress = p
+		return Open(ctx, path, cfg)
+	}})
+	t.Cleanup(func() { e.Close() })
+	return e
+}
+
+// likeliest is the log probability of the likeliest token after a text. Numbers, not tokens, are compared here: llama.cpp
+// computes a row in a batch with other kernels than alone, so the last bits differ, and with them a token now and then.
+func likeliest(e *engine.Engine, text string, adapters ...engine.AdapterScale) (float64, error) {
+	var got float64
+	_, err := e.Generate(context.Background(), engine.Request{Model: "toy", Text: text, MaxTokens: 1, TopLogprobs: 1, Adapters: adapters}, func(ev engine.Event) error {
+		for _, tok := range ev.Tokens {
+			got = float64(tok.Top[0].Logprob)
+		}
+		return nil
+	})
+	return got, err
+}
+
+// writeAdapter makes a rank-2 LoRA adapter of the toy model's query matrices, with every value of B set to size.
+func writeAdapter(t *testing.T, size float32) string {
+	t.Helper()
+	const dim, rank = 128, 2
+	fill := func(n int, f func(i int) float32) func(io.Writer) error {
+		return func(w io.Writer) error {
+			var b []byte
+			for i := range n {
+				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(f(i)))
+			}
+			_, err := w.Write(b)
+			return err
+		}
+	}
+	var tensors []gguf.TensorData
+	for _, layer := range []string{"0", "1", "2", "3"} {
+		name := "blk." + layer + ".attn_q.weight.lora_"
+		tensors = append(tensors,
+			gguf.TensorData{Name: name + "a", Type: gguf.F32, Dims: []uint64{dim, rank}, Write: fill(dim*rank, func(i int) float32 { return float32(i%7) - 3 })},
+			gguf.TensorData{Name: name + "b", Type: gguf.F32, Dims: []uint64{rank, dim}, Write: fill(dim*rank, func(i int) float32 { return size * float32(i%5-2) })})
+	}
+	path := filepath.Join(t.TempDir(), "adapter.gguf")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	err = gguf.Write(f, []gguf.KV{
+		{Key: "general.architecture", Value: gguf.Of("qwen2")},
+		{Key: "general.type", Value: gguf.Of("adapter")},
+		{Key: "adapter.type", Value: gguf.Of("lora")},
+		{Key: "adapter.lora.alpha", Value: gguf.Of(float32(rank))},
+	}, tensors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestAdaptersAreAppliedPerRequestAndNeverToAnother(t *testing.T) {
+	e := newEngine(t, Config{Context: 256, Sequences: 4, Threads: 1})
+	strong, zero := writeAdapter(t, 1), writeAdapter(t, 0)
+	const text, near = "the quick brown fox", 1e-3
+	ask := func(adapters ...engine.AdapterScale) float64 {
+		t.Helper()
+		got, err := likeliest(e, text, adapters...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	plain, with := ask(), ask(engine.AdapterScale{Path: strong, Scale: 1})
+	if math.Abs(with-plain) < 10*near {
+		t.Fatalf("an adapter changed %v to %v, which is nothing", plain, with)
+	}
+	if got := ask(engine.AdapterScale{Path: zero, Scale: 1}); math.Abs(got-plain) > near {
+		t.Errorf("an adapter of zeros gave %v, want the plain %v", got, plain)
+	}
+	if got := ask(engine.AdapterScale{Path: strong, Scale: 0}); math.Abs(got-plain) > near {
+		t.Errorf("a scale of zero gave %v, want the plain %v", got, plain)
+	}
+	var wg sync.WaitGroup
+	for i := range 24 { // mixed in the same slots, one after the other and at once
+		wg.Go(func() {
+			want, adapters := plain, []engine.AdapterScale(nil)
+			if i%2 == 0 {
+				want, adapters = with, []engine.AdapterScale{{Path: strong, Scale: 1}}
+			}
+			if got, err := likeliest(e, text, adapters...); err != nil || math.Abs(got-want) > near {
+				t.Errorf("request %d: got %v, %v, want %v", i, got, err, want)
+			}
+		})
+	}
+	wg.Wait()
+	_, err := e.Generate(t.Context(), engine.Request{Model: "toy", Text: "x", Adapters: []engine.AdapterScale{{Path: "/none.gguf", Scale: 1}}}, nil)
+	if centram.CodeOf(err) != centram.Invalid || !strings.Contains(err.Error(), "none.gguf") {
+		t.Errorf("got %v, want an error that names the adapter", err)
+	}
+}
+
+func TestABadFileIsRefusedByNameAndReasonBeforeLlamaSeesIt(t *testing.T) {
+	whole, err := os.ReadFile(generate(t, t.TempDir(), "toy.gguf", gguf.Toy()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{
+		"cut.gguf":   whole[:len(whole)-100],
+		"empty.gguf": nil,
+		"text.gguf":  []byte("hello, I am a text"),
+		"arch.gguf":  bytes.Replace(whole, []byte("qwen2"), []byte("qwen9"), 1),
+		"layers.gguf": bytes.Replace(whole, append([]byte("qwen2.block_count\x04\x00\x00\x00"), 4, 0, 0, 0),
+			append([]byte("qwen2.block_count\x04\x00\x00\x00"), 255, 255, 0, 0), 1),
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		if bytes.Equal(content, whole) {
+			t.Fatalf("%s is no bad file", name)
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(t.Context(), path, Config{})
+		if c := centram.CodeOf(err); (c != centram.Invalid && c != centram.Unsupported) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: got %v (%s), want an error that names the file", name, err, c)
+		}
+	}
+}
+
+func TestEmbeddingsAreUnitVectorsThatDifferByText(t *testing.T) {
+	e := newEngine(t, Config{Context: 128})
+	res, err := e.Embed(t.Context(), engine.EmbedRequest{Model: "toy", Texts: []string{"one", "two", "one"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dot := func(a, b []float32) (sum float64) {
+		for i := range a {
+			sum += float64(a[i]) * float64(b[i])
+		}
+		return sum
+	}
+	v := res.Vectors
+	if len(v) != 3 || len(v[0]) != 128 || math.Abs(dot(v[0], v[0])-1) > 1e-5 {
+		t.Fatalf("got %d vectors of %d, length %v", len(v), len(v[0]), dot(v[0], v[0]))
+	}
+	if same, other := dot(v[0], v[2]), dot(v[0], v[1]); same < 0.9999 || other > 0.9999 {
+		t.Errorf("the same text is %v alike and another %v", same, other)
+	}
+	_, err = e.Embed(t.Context(), engine.EmbedRequest{Model: "toy", Texts: []string{strings.Repeat("x", 500)}})
+	if centram.CodeOf(err) != centram.TooLong {
+		t.Errorf("got %v, want %s", err, centram.TooLong)
+	}
+}
