@@ -3,7 +3,7 @@ package chats
 import (
 	"context"
 	"database/sql"
-
+	"errors"
 )
 
 // Query asks for a part of the list of conversations.
@@ -23,30 +23,27 @@ func (s *Store) List(ctx context.Context, q Query) (found []Summary, more bool, 
 	if words == "" && q.Text != "" {
 		return []Summary{}, false, nil
 	}
-	err = s.tx(ctx, "list the chats", func(tx *sql.Tx) error {
-		after := Chat{Summary: Summary{UpdatedAt: fromMillis(1 << 60)}}
-		if q.Before != "" {
-			if after, err = findChat(ctx, tx, q.Before); err != nil {
-				return err
-			}
+	after := Chat{Summary: Summary{UpdatedAt: fromMillis(1 << 60)}}
+	if q.Before != "" {
+		if after, err = findChat(ctx, s.db, q.Before); err != nil {
+			return nil, false, wrap("list the chats", err)
 		}
-		found, err = findSummaries(ctx, tx, words, after, q.Limit+1)
-		if err != nil {
-			return err
-		}
-		if more = len(found) > q.Limit; more {
-			found = found[:q.Limit]
-		}
-		if words == "" {
-			return nil
-		}
-		return addSnippets(ctx, tx, words, found)
-	})
-	return found, more, err
+	}
+	found, err = findSummaries(ctx, s.db, words, after, q.Limit+1)
+	if err != nil {
+		return nil, false, wrap("list the chats", err)
+	}
+	if more = len(found) > q.Limit; more {
+		found = found[:q.Limit]
+	}
+	if words != "" {
+		err = addSnippets(ctx, s.db, words, found)
+	}
+	return found, more, wrap("search the chats", err)
 }
 
-func findSummaries(ctx context.Context, tx *sql.Tx, words string, after Chat, limit int) ([]Summary, error) {
-	rows, err := tx.QueryContext(ctx, `
+func findSummaries(ctx context.Context, q querier, words string, after Chat, limit int) ([]Summary, error) {
+	rows, err := q.QueryContext(ctx, `
 		SELECT id, title, model, created_at, updated_at FROM chats
 		WHERE (updated_at, id) < (?1, ?2)
 		AND (?3 = '' OR id IN (SELECT d.chat FROM search JOIN documents d ON d.id = search.docid WHERE search MATCH ?3))
@@ -68,30 +65,32 @@ func findSummaries(ctx context.Context, tx *sql.Tx, words string, after Chat, li
 	return found, rows.Err()
 }
 
-// addSnippets shows of each chat the newest hit in a message, or else the one in the title.
-func addSnippets(ctx context.Context, tx *sql.Tx, words string, found []Summary) error {
+// addSnippets shows of each chat the newest hit in a message, or else the one in the title. A chat that was deleted since
+// it was found has none.
+func addSnippets(ctx context.Context, q querier, words string, found []Summary) error {
 	for i := range found {
-		doc, err := bestDocument(ctx, tx, words, found[i].ID)
-		if err != nil {
+		snippet, err := findSnippet(ctx, q, words, found[i].ID)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		// A range and not an equality, because FTS4 then reads this document only.
-		err = tx.QueryRowContext(ctx, `
-			SELECT snippet(search, ?, ?, '…', 0, 24) FROM search WHERE search MATCH ? AND docid BETWEEN ? AND ?`,
-			string(hitBegin), string(hitEnd), words, doc, doc).Scan(&found[i].Snippet)
-		if err != nil {
-			return err
-		}
-		found[i].Snippet = unsegment(found[i].Snippet)
+		found[i].Snippet = unsegment(snippet)
 	}
 	return nil
 }
 
-func bestDocument(ctx context.Context, tx *sql.Tx, words, chat string) (doc int64, err error) {
-	err = tx.QueryRowContext(ctx, `
+func findSnippet(ctx context.Context, q querier, words, chat string) (snippet string, err error) {
+	var doc int64
+	err = q.QueryRowContext(ctx, `
 		SELECT d.id FROM documents d WHERE d.chat = ? AND d.id IN (SELECT docid FROM search WHERE search MATCH ?)
 		ORDER BY d.message IS NULL, d.id DESC LIMIT 1`, chat, words).Scan(&doc)
-	return doc, err
+	if err != nil {
+		return "", err
+	}
+	// A range and not an equality, because FTS4 then reads this document only.
+	err = q.QueryRowContext(ctx, `
+		SELECT snippet(search, ?, ?, '…', 0, 24) FROM search WHERE search MATCH ? AND docid BETWEEN ? AND ?`,
+		string(hitBegin), string(hitEnd), words, doc, doc).Scan(&snippet)
+	return snippet, err
 }
 
 // indexTitle makes a chat findable by its title, and no longer by the one before.

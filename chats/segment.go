@@ -12,6 +12,9 @@ const (
 	hitBegin, hitEnd = '\uE000', '\uE001'
 	// apart is put between characters of a script without spaces. It is invisible, and SQLite's tokenizer splits at it.
 	apart = '\u200B'
+	// veil is added to the vowel signs of Indic and South-East Asian scripts, which the tokenizer would take for gaps. It
+	// makes private-use characters of them, which it takes for letters.
+	veil, veilEnd = '\U000F0000', '\U000FFFFF'
 )
 
 // scriptsApart are written without spaces between words, or (Hangul) with particles joined to them. Each character
@@ -36,7 +39,9 @@ func segment(text string) string {
 	b.Grow(len(text) + len(text)/8)
 	for _, r := range text {
 		switch {
-		case r == apart || r == hitBegin || r == hitEnd || r == 0 || unicode.Is(vowelMarks, r):
+		case r == apart || r == hitBegin || r == hitEnd || r == 0 || unicode.Is(vowelMarks, r) || veiled(r):
+		case r >= 0x0900 && r < 0xAC00 && unicode.IsMark(r) && !unicode.Is(unicode.Inherited, r):
+			b.WriteRune(veil + r)
 		case r > unicode.MaxLatin1 && unicode.IsOneOf(scriptsApart, r):
 			b.WriteRune(apart)
 			b.WriteRune(r)
@@ -50,9 +55,19 @@ func segment(text string) string {
 
 // unsegment takes out what segment put in, and joins hits that touch.
 func unsegment(text string) string {
-	text = strings.ReplaceAll(text, string(apart), "")
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == apart:
+			return -1
+		case veiled(r):
+			return r - veil
+		}
+		return r
+	}, text)
 	return strings.ReplaceAll(text, string([]rune{hitEnd, hitBegin}), "")
 }
+
+func veiled(r rune) bool { return r >= veil && r <= veilEnd }
 
 // match turns what a person typed into a query of FTS4: every word must occur, the last one may be the beginning of one.
 // It is empty if nothing can be found by it. Each word is in quotes, so nothing in it is an operator.
@@ -72,7 +87,7 @@ func match(typed string) string {
 
 // harmless leaves a phrase nothing but letters, digits, marks and gaps.
 func harmless(r rune) rune {
-	if unicode.IsLetter(r) || unicode.IsNumber(r) || unicode.IsMark(r) {
+	if unicode.IsLetter(r) || unicode.IsNumber(r) || unicode.IsMark(r) || veiled(r) {
 		return r
 	}
 	return ' '

@@ -85,8 +85,12 @@ func apply(ctx context.Context, tx *sql.Tx, chat *Chat, p Patch) error {
 		chat.Sampling = *p.Sampling
 	}
 	if p.Head != nil {
-		if _, err := findMessage(ctx, tx, chat.ID, *p.Head); err != nil {
+		_, err := findMessage(ctx, tx, chat.ID, *p.Head)
+		if centram.CodeOf(err) == centram.NotFound {
 			return centram.Errorf(centram.Invalid, "The head must be a message of this chat.")
+		}
+		if err != nil {
+			return err
 		}
 		chat.Head = *p.Head
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/server/wire"
 	"github.com/labstack/echo/v4"
 )
@@ -120,7 +121,7 @@ func (r *reply) piece(text string, calls []toolCall) line {
 }
 
 // residence answers a request without a prompt, which is to load the model, or with keep_alive 0 to unload it.
-func (r *reply) residence(ctx context.Context, m Model, keep keepAlive, stream bool) error {
+func (r *reply) residence(ctx context.Context, m models.Model, keep keepAlive, stream bool) error {
 	l := r.piece("", nil)
 	l.Done, l.Reason = true, "load"
 	var err error

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/server/wire"
 	"github.com/labstack/echo/v4"
 )
@@ -67,7 +68,7 @@ func (r generateRequest) refusal() error {
 }
 
 // prompt puts the prompt into a request to m: as a conversation, or as it is if that was asked for or m has no template.
-func (r generateRequest) prompt(m Model, request *engine.Request) error {
+func (r generateRequest) prompt(m models.Model, request *engine.Request) error {
 	schema, err := r.schema()
 	if err != nil {
 		return err

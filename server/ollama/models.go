@@ -11,6 +11,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/server/wire"
 	"github.com/labstack/echo/v4"
 )
@@ -18,9 +19,9 @@ import (
 const latest = ":latest"
 
 // find looks a model up under the name that a client gave it, with or without ":latest".
-func (h *handler) find(ctx context.Context, name string) (Model, error) {
+func (h *handler) find(ctx context.Context, name string) (models.Model, error) {
 	if name == "" {
-		return Model{}, wire.Invalid("model", "\"model\" is required.")
+		return models.Model{}, wire.Invalid("model", "\"model\" is required.")
 	}
 	m, err := h.Models.Get(ctx, name)
 	if centram.CodeOf(err) != centram.NotFound {
@@ -33,7 +34,7 @@ func (h *handler) find(ctx context.Context, name string) (Model, error) {
 	if m, otherErr := h.Models.Get(ctx, other); centram.CodeOf(otherErr) != centram.NotFound {
 		return m, otherErr
 	}
-	return Model{}, err // about the name that the client knows
+	return models.Model{}, err // about the name that the client knows
 }
 
 // tagged is a name as Ollama lists it. Clients take it apart at the colon, or add ":latest" before they compare.
@@ -68,19 +69,19 @@ type details struct {
 	QuantizationLevel string   `json:"quantization_level"`
 }
 
-func listedOf(m Model) listed {
+func listedOf(m models.Model) listed {
 	return listed{tagged(m.Name), tagged(m.Name), m.SizeBytes, digestOf(m), detailsOf(m)}
 }
 
 // digestOf is zeros while the digest is not known: clients cut the first twelve digits off without looking.
-func digestOf(m Model) string {
+func digestOf(m models.Model) string {
 	if m.Digest == "" {
 		return strings.Repeat("0", 64)
 	}
 	return m.Digest
 }
 
-func detailsOf(m Model) details {
+func detailsOf(m models.Model) details {
 	return details{
 		Format:            "gguf",
 		Family:            m.Architecture,
@@ -111,9 +112,11 @@ func (h *handler) tags(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	out := make([]tag, len(list))
-	for i, m := range list {
-		out[i] = tag{listedOf(m), stamp(m.Modified)}
+	out := []tag{}
+	for _, m := range list {
+		if m.State == models.Ready {
+			out = append(out, tag{listedOf(m), stamp(m.ImportedAt)})
+		}
 	}
 	return wire.JSON(c, http.StatusOK, struct {
 		Models []tag `json:"models"`
@@ -134,7 +137,7 @@ func (h *handler) ps(c echo.Context) error {
 		}
 		m, err := h.Models.Get(c.Request().Context(), r.Name)
 		if centram.CodeOf(err) == centram.NotFound {
-			m = Model{Name: r.Name, Architecture: r.Info.Architecture, Parameters: r.Info.Parameters} // taken off the list, still answering
+			m = models.Model{Name: r.Name, Architecture: r.Info.Architecture, Parameters: r.Info.Parameters} // taken off the list, still answering
 		} else if err != nil {
 			return err
 		}
@@ -193,18 +196,18 @@ func (h *handler) show(c echo.Context) error {
 		Details:      detailsOf(m),
 		ModelInfo:    modelInfo(m),
 		Capabilities: capabilities(m),
-		Modified:     stamp(m.Modified),
+		Modified:     stamp(m.ImportedAt),
 	})
 }
 
 // modelfile is for people who look. The path is left out: it is no business of a client on another machine.
-func modelfile(m Model) string {
+func modelfile(m models.Model) string {
 	return fmt.Sprintf("# %s, kept by Centram\nFROM %s\n", m.Name, filepath.Base(m.Path))
 }
 
 // parameters says num_ctx of a loaded model only. Clients take it for the context to ask for, and what the model was
 // trained for may be more than it gets.
-func (h *handler) parameters(m Model) string {
+func (h *handler) parameters(m models.Model) string {
 	if n := h.loadedContext(m.Name); n > 0 {
 		return fmt.Sprintf("num_ctx %d", n)
 	}
@@ -221,7 +224,7 @@ func (h *handler) loadedContext(name string) int {
 	return 0
 }
 
-func modelInfo(m Model) map[string]any {
+func modelInfo(m models.Model) map[string]any {
 	return map[string]any{
 		"general.architecture":               m.Architecture,
 		"general.basename":                   m.Name,
@@ -232,7 +235,7 @@ func modelInfo(m Model) map[string]any {
 	}
 }
 
-func capabilities(m Model) []string {
+func capabilities(m models.Model) []string {
 	if m.ChatTemplate && strings.Contains(m.Template, "tools") {
 		return []string{"completion", "tools"}
 	}

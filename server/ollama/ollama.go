@@ -12,6 +12,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/server/wire"
 	"github.com/labstack/echo/v4"
 )
@@ -25,28 +26,10 @@ type Engine interface {
 	Resident() []engine.Resident
 }
 
-// Models knows the models that could answer. Get fails with centram.NotFound.
+// Models knows the models of this node. Get fails with centram.NotFound.
 type Models interface {
-	List(context.Context) ([]Model, error)
-	Get(ctx context.Context, name string) (Model, error)
-}
-
-// Model is what a client is told about one of them.
-type Model struct {
-	Name         string
-	Modified     time.Time
-	Path         string
-	SizeBytes    int64
-	Digest       string // SHA-256 in hex; empty while it is not known
-	Architecture string
-	Parameters   uint64
-	Layers       int
-	Embedding    int
-	Context      int // tokens it was trained for
-	Quantization string
-	ChatTemplate bool
-	Template     string
-	License      string
+	List(context.Context) ([]models.Model, error)
+	Get(ctx context.Context, name string) (models.Model, error)
 }
 
 // Config is what the API works with.
@@ -92,7 +75,7 @@ var routes = []struct {
 	{[]string{http.MethodDelete, http.MethodPost}, "/delete", instead("centram model rm")},
 	{[]string{http.MethodPost}, "/copy", instead("centram model import --name")},
 	{[]string{http.MethodPost}, "/create", instead("centram model import")},
-	{[]string{http.MethodPost}, "/push", instead("centram peer")},
+	{[]string{http.MethodPost}, "/push", instead("centram model import")},
 }
 
 // prefixes has the API's place, the alias tree, and the latter with the doubled part of clients that add /api to a base

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/server/wire"
 )
 
@@ -30,7 +31,7 @@ type options struct {
 func (c common) streams() bool { return c.Stream == nil || *c.Stream }
 
 // request turns c into an engine request to m, without a prompt.
-func (h *handler) request(ctx context.Context, c common, m Model) (engine.Request, error) {
+func (h *handler) request(ctx context.Context, c common, m models.Model) (engine.Request, error) {
 	sampling, err := c.Options.Sampling.Engine()
 	if err != nil {
 		return engine.Request{}, err
@@ -58,7 +59,7 @@ func (h *handler) request(ctx context.Context, c common, m Model) (engine.Reques
 
 // checkContext refuses a context that the model does not have. A smaller one is what it has and more. The model has to be
 // loaded to know; it is about to be anyway.
-func (h *handler) checkContext(ctx context.Context, asked *float64, m Model) error {
+func (h *handler) checkContext(ctx context.Context, asked *float64, m models.Model) error {
 	number := wire.Number{Param: "num_ctx", Value: asked, Min: 0, Max: math.MaxInt32, Whole: true}
 	if err := number.Check(); err != nil || number.Int(0) == 0 {
 		return err

@@ -39,6 +39,7 @@ func TestTranscripts(t *testing.T) {
 		{"models", "GET", "/v1/models", "", nil},
 		{"model", "GET", "/v1/models/org%2Fmodel:tag", "", nil},
 		{"model-unknown", "GET", "/v1/models/a/b:c", "", nil},
+		{"model-gone", "GET", "/v1/models/gone", "", nil},
 		{"chat", "POST", "/v1/chat/completions", `{` + hello + `}`, nil},
 		{"chat-stream", "POST", "/v1/chat/completions", `{` + hello + `,"stream":true}`, nil},
 		{"chat-stream-usage", "POST", "/v1/chat/completions", `{` + hello + `,"stream":true,"stream_options":{"include_usage":true}}`, nil},

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/server/wire"
 	"github.com/labstack/echo/v4"
 )
@@ -24,11 +25,11 @@ type modelMeta struct {
 	Size         int64  `json:"size"`
 }
 
-func objectOf(m Model) modelObject {
+func objectOf(m models.Model) modelObject {
 	o := modelObject{ID: m.Name, Object: "model", OwnedBy: "centram",
 		Meta: modelMeta{m.Context, m.Embedding, m.Parameters, m.SizeBytes}}
-	if !m.Created.IsZero() {
-		o.Created = m.Created.Unix()
+	if !m.ImportedAt.IsZero() {
+		o.Created = m.ImportedAt.Unix()
 	}
 	return o
 }
@@ -38,9 +39,11 @@ func (h *handler) models(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	data := make([]modelObject, len(list)) // an empty list is [] and not null
-	for i, m := range list {
-		data[i] = objectOf(m)
+	data := []modelObject{} // an empty list is [] and not null
+	for _, m := range list {
+		if m.State == models.Ready {
+			data = append(data, objectOf(m))
+		}
 	}
 	return wire.JSON(c, http.StatusOK, struct {
 		Object string        `json:"object"`
@@ -56,6 +59,9 @@ func (h *handler) model(c echo.Context) error {
 	m, err := h.Models.Get(c.Request().Context(), name)
 	if err != nil {
 		return wire.AtParam(err, "model")
+	}
+	if m.State != models.Ready {
+		return wire.AtParam(centram.Errorf(centram.NotFound, "The file of the model %q cannot be used.", name), "model")
 	}
 	return wire.JSON(c, http.StatusOK, objectOf(m))
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/models"
 	"github.com/labstack/echo/v4"
 )
 
@@ -27,20 +28,10 @@ type Engine interface {
 	Embed(context.Context, engine.EmbedRequest) (engine.EmbedResult, error)
 }
 
-// Models knows the models that could answer. Get fails with centram.NotFound.
+// Models knows the models of this node. Get fails with centram.NotFound.
 type Models interface {
-	List(context.Context) ([]Model, error)
-	Get(ctx context.Context, name string) (Model, error)
-}
-
-// Model is what a client is told about one of them.
-type Model struct {
-	Name       string
-	Created    time.Time
-	Context    int // tokens it was trained for
-	Embedding  int
-	Parameters uint64
-	SizeBytes  int64
+	List(context.Context) ([]models.Model, error)
+	Get(ctx context.Context, name string) (models.Model, error)
 }
 
 // Config is what the API works with.

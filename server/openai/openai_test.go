@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/server/wire/wiretest"
 	"github.com/labstack/echo/v4"
 	"go.uber.org/goleak"
@@ -18,22 +19,23 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // shelf is the models of the tests.
-type shelf []Model
+type shelf []models.Model
 
-func (s shelf) List(context.Context) ([]Model, error) { return s, nil }
+func (s shelf) List(context.Context) ([]models.Model, error) { return s, nil }
 
-func (s shelf) Get(_ context.Context, name string) (Model, error) {
+func (s shelf) Get(_ context.Context, name string) (models.Model, error) {
 	for _, m := range s {
 		if m.Name == name {
 			return m, nil
 		}
 	}
-	return Model{}, centram.Errorf(centram.NotFound, "There is no model %q.", name)
+	return models.Model{}, centram.Errorf(centram.NotFound, "There is no model %q.", name)
 }
 
-var models = shelf{
-	{Name: wiretest.Model, Created: time.Unix(1_700_000_000, 0), Context: 32768, Embedding: 896, Parameters: 494_032_768, SizeBytes: 397_808_192},
-	{Name: "org/model:tag"},
+var shelved = shelf{
+	{Name: wiretest.Model, State: models.Ready, ImportedAt: time.Unix(1_700_000_000, 0), Context: 32768, Embedding: 896, Parameters: 494_032_768, SizeBytes: 397_808_192},
+	{Name: "org/model:tag", State: models.Ready},
+	{Name: "gone", State: models.Missing},
 }
 
 // zeros is a source of randomness that makes the same id each time.
@@ -42,7 +44,7 @@ type zeros struct{}
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 func config(e *wiretest.Engine) Config {
-	return Config{Engine: e, Models: models, Version: "1.2.3", Rand: zeros{}, Log: slog.New(slog.DiscardHandler)}
+	return Config{Engine: e, Models: shelved, Version: "1.2.3", Rand: zeros{}, Log: slog.New(slog.DiscardHandler)}
 }
 
 func api(cfg Config) func(*echo.Echo) {

@@ -1,0 +1,57 @@
+package centram
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed says which of our packages each may import, and why the list is as short as it is.
+var allowed = map[string]struct {
+	imports []string
+	why     string
+}{
+	"":              {nil, "the shared words stand below everything"},
+	"llama":         {[]string{"llama/shim"}, "the binding knows llama.cpp and nothing of ours"},
+	"llama/shim":    {nil, "C++ only"},
+	"gguf":          {[]string{""}, "files are read without llama.cpp, since they may be hostile"},
+	"engine":        {[]string{""}, "no cgo, so that the scheduler is tested in milliseconds"},
+	"engine/local":  {[]string{"", "engine", "gguf", "llama"}, "llama as a Runner"},
+	"store":         {[]string{""}, "SQLite and migrations only"},
+	"models":        {[]string{"", "gguf", "store"}, "the library of files does not know who runs them"},
+	"chats":         {[]string{"", "store"}, "conversations do not know who answers them"},
+	"config":        {[]string{""}, "settings are read in one place and handed down"},
+	"server":        {[]string{"", "chats", "engine", "models", "server/web", "store"}, "what it needs of others are interfaces in its own files"},
+	"server/openai": {[]string{"", "engine", "models", "server/wire"}, "a wire format over the engine"},
+	"server/ollama": {[]string{"", "engine", "models", "server/wire"}, "a wire format over the engine"},
+	"server/wire":   {[]string{"", "engine", "models"}, "what both wire formats read alike"},
+	"server/web":    {nil, "the embedded pages"},
+	"build/bench":   {[]string{"gguf", "llama"}, "a measuring program"},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	const module = "github.com/centram/centram"
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg := strings.TrimPrefix(strings.TrimPrefix(fields[0], module), "/")
+		if strings.HasPrefix(pkg, "cmd/") || strings.HasSuffix(pkg, "test") {
+			continue // the composition root, and helpers of tests
+		}
+		rule, ok := allowed[pkg]
+		if !ok {
+			t.Errorf("%s is in no row of the table: add it, with what it may import and why", pkg)
+			continue
+		}
+		for _, imp := range fields[1:] {
+			rest, ours := strings.CutPrefix(imp, module)
+			if ours && !slices.Contains(rule.imports, strings.TrimPrefix(rest, "/")) {
+				t.Errorf("%s imports %s, but %s", pkg, imp, rule.why)
+			}
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package models
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/centram/centram"
+)
+
+// file is what a file of a model was when it was checked. Size is -1 for one that was not there.
+type file struct {
+	Path  string `json:"path"`
+	Size  int64  `json:"size"`
+	MTime int64  `json:"mtime"`
+}
+
+var partName = regexp.MustCompile(`^(.+)-(\d{5})-of-(\d{5})\.gguf$`)
+
+// maxParts bounds how many files a name can make us look at.
+const maxParts = 512
+
+// filesOf returns the files, as they are now, of the model that path is or is a part of.
+func filesOf(path string) ([]file, error) {
+	if !strings.EqualFold(filepath.Ext(path), ".gguf") {
+		return nil, centram.Errorf(centram.Invalid, "%s does not end in .gguf.", path).
+			WithHint("Models are GGUF files; rename it if it is one.")
+	}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, centram.Errorf(centram.NotFound, "There is no file %s.", path)
+	}
+	if err != nil {
+		return nil, centram.Errorf(centram.Invalid, "The file %s cannot be opened: %w", path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, centram.Errorf(centram.Invalid, "%s is not a file.", path)
+	}
+	return fingerprint(parts(path)), nil
+}
+
+// parts returns the paths of all files of a model, going by the name of one.
+func parts(path string) []string {
+	path = filepath.Clean(path)
+	dir, base := filepath.Split(path)
+	m := partName.FindStringSubmatch(base)
+	if m == nil {
+		return []string{path}
+	}
+	count, err := strconv.Atoi(m[3])
+	if err != nil || count < 2 || count > maxParts {
+		return []string{path}
+	}
+	var all []string
+	for i := range count {
+		all = append(all, filepath.Join(dir, fmt.Sprintf("%s-%05d-of-%s.gguf", m[1], i+1, m[3])))
+	}
+	return all
+}
+
+func fingerprint(paths []string) []file {
+	files := make([]file, len(paths))
+	for i, path := range paths {
+		files[i] = file{Path: path, Size: -1}
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			files[i].Size, files[i].MTime = info.Size(), info.ModTime().UnixNano()
+		}
+	}
+	return files
+}
+
+func present(files []file) bool {
+	return !slices.ContainsFunc(files, func(f file) bool { return f.Size < 0 })
+}
+
+// same reports whether two lists are of the same content under the same file names, perhaps in different directories.
+func same(a, b []file) bool {
+	return slices.EqualFunc(a, b, func(a, b file) bool {
+		return a.Size == b.Size && a.MTime == b.MTime && filepath.Base(a.Path) == filepath.Base(b.Path)
+	})
+}
+
+func (l *Library) inside(path string) bool {
+	if l.Dir == "" {
+		return false
+	}
+	rel, err := filepath.Rel(l.Dir, path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// removeFiles deletes the files of m in the models folder. A symbolic link is removed and not what it points at, and
+// one to a directory is not followed out of the folder.
+func (l *Library) removeFiles(m Model) error {
+	if !l.inside(m.Path) {
+		return centram.Errorf(centram.Forbidden, "%s lies outside the models folder, so it is yours to delete.", m.Path).
+			WithHint("Remove the model from the list only, and then the file by hand.")
+	}
+	root, err := os.OpenRoot(l.Dir)
+	if err != nil {
+		return fmt.Errorf("open the models folder: %w", err)
+	}
+	defer root.Close()
+	for _, f := range m.files {
+		rel, err := filepath.Rel(l.Dir, f.Path)
+		if err != nil {
+			return fmt.Errorf("delete %s: %w", f.Path, err)
+		}
+		if err := root.Remove(rel); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return centram.Errorf(centram.Forbidden, "The file %s could not be deleted: %w", f.Path, err)
+		}
+	}
+	return nil
+}

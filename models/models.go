@@ -1,0 +1,249 @@
+// Package models knows the models that this node can run: plain GGUF files, wherever they lie. Importing one does not
+// copy it, and a file that is dropped into the models folder appears by itself.
+//
+// A Library may be used from many goroutines.
+package models
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/centram/centram"
+)
+
+// Model is one entry of the library.
+type Model struct {
+	Name            string
+	Path            string // of the file, or of the first part of a split model
+	SizeBytes       int64  // of all parts
+	Architecture    string
+	Parameters      uint64
+	Layers          int
+	Embedding       int
+	Context         int // tokens it was trained for
+	Quantization    string
+	ChatTemplate    bool
+	Template        string // Jinja source of the chat template
+	License         string
+	KVBytesPerToken int64
+	Digest          string // SHA-256 in hex of the file; empty while it is not known
+	ImportedAt      time.Time
+	State           State
+	Err             error // why State is not Ready
+
+	files []file
+}
+
+// State says whether a model can be loaded.
+type State string
+
+const (
+	Ready   State = "ready"
+	Missing State = "missing" // the file is gone, for now
+	Failed  State = "failed"  // the file is no model that can be run here
+)
+
+// Change tells a listener that the list has changed.
+type Change struct {
+	Name string
+	Kind ChangeKind
+}
+
+// ChangeKind is one of the words below.
+type ChangeKind string
+
+const (
+	Imported ChangeKind = "imported"
+	Deleted  ChangeKind = "deleted"
+)
+
+// Config says what a Library works with.
+type Config struct {
+	DB *sql.DB // of package store
+	// Dir is the models folder, whose files are listed without being imported. It is made if it does not exist. Empty
+	// means that there is none.
+	Dir string
+	// Check looks whether a file is a model that can be run. Nil means CheckFile.
+	Check func(path string) (Checked, error)
+	// Changed is told of models that come and go. It must not call the Library. Nil means that nobody is told.
+	Changed func(Change)
+	// Now dates imports. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Library is the list of models.
+type Library struct {
+	Config
+	unhashed chan struct{} // has a value when a model without digest may be there
+
+	mu sync.Mutex // held while files are compared with the list, so that each is checked once
+}
+
+// New returns the Library of a database, after a first look into the models folder.
+func New(ctx context.Context, cfg Config) (*Library, error) {
+	if cfg.Check == nil {
+		cfg.Check = CheckFile
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func(Change) {}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	l := &Library{Config: cfg, unhashed: make(chan struct{}, 1)}
+	if l.Dir != "" {
+		if err := l.makeDir(); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := l.List(ctx); err != nil {
+		return nil, err
+	}
+	l.wakeHasher()
+	return l, nil
+}
+
+func (l *Library) makeDir() (err error) {
+	if l.Dir, err = filepath.Abs(l.Dir); err != nil {
+		return fmt.Errorf("find the models folder: %w", err)
+	}
+	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
+		return fmt.Errorf("make the models folder: %w", err)
+	}
+	return nil
+}
+
+// List returns all models by name, as their files are now.
+func (l *Library) List(ctx context.Context) ([]Model, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.scan(ctx); err != nil {
+		return nil, err
+	}
+	list, err := allModels(ctx, l.DB)
+	if err != nil {
+		return nil, fmt.Errorf("list the models: %w", err)
+	}
+	for i := range list {
+		if err := l.refresh(ctx, &list[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// Get returns the model of that name, whatever its state. Case does not matter, nor does ":latest" at the end. It fails
+// with centram.NotFound.
+func (l *Library) Get(ctx context.Context, name string) (Model, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.get(ctx, name)
+}
+
+func (l *Library) get(ctx context.Context, name string) (Model, error) {
+	m, err := modelBy(ctx, l.DB, "name", canonical(name))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Model{}, noModel(name)
+	}
+	if err != nil {
+		return Model{}, fmt.Errorf("look up the model: %w", err)
+	}
+	err = l.refresh(ctx, &m)
+	return m, err
+}
+
+// Resolve returns a model that is ready to be loaded. Beside a name it takes the absolute path of a .gguf file, which
+// need not be in the list. It fails with centram.NotFound if there is no such model or its file is gone, and with the
+// reason if the file cannot be run.
+func (l *Library) Resolve(ctx context.Context, nameOrPath string) (Model, error) {
+	if filepath.IsAbs(nameOrPath) {
+		return l.resolvePath(ctx, nameOrPath)
+	}
+	m, err := l.Get(ctx, nameOrPath)
+	if err == nil {
+		err = m.Err
+	}
+	return m, err
+}
+
+func (l *Library) resolvePath(ctx context.Context, path string) (Model, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	files, err := filesOf(path)
+	if err != nil {
+		return Model{}, err
+	}
+	m, err := modelBy(ctx, l.DB, "path", files[0].Path)
+	if err == nil {
+		if err := l.refresh(ctx, &m); err != nil {
+			return Model{}, err
+		}
+		return m, m.Err
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return Model{}, fmt.Errorf("look up the model: %w", err)
+	}
+	m, err = l.inspect(files)
+	m.Name = m.Path
+	return m, err
+}
+
+// Import adds the model in the file at path, which stays where it is; any part stands for all of a split model. Without
+// a name it gets one after its file. Importing a model again returns it. It fails with centram.NotFound if there is no
+// such file, centram.Conflict if the name is taken or the model has another one, and centram.Invalid or
+// centram.Unsupported if it cannot be run.
+func (l *Library) Import(ctx context.Context, path, name string) (Model, error) {
+	if err := checkName(name); err != nil {
+		return Model{}, err
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return Model{}, fmt.Errorf("find the file: %w", err)
+	}
+	files, err := filesOf(path)
+	if err != nil {
+		return Model{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m, err := l.inspect(files)
+	if err != nil {
+		return Model{}, err
+	}
+	return l.add(ctx, m, canonical(name))
+}
+
+// Delete removes a model from the list, and with file also from the disk, which is for files in the models folder only:
+// others are centram.Forbidden. It fails with centram.NotFound.
+func (l *Library) Delete(ctx context.Context, name string, file bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m, err := l.get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if file {
+		if err := l.removeFiles(m); err != nil {
+			return err
+		}
+	}
+	// A file that stays in the folder must not come back with the next scan.
+	if err := deleteModel(ctx, l.DB, m, !file && l.inside(m.Path)); err != nil {
+		return fmt.Errorf("delete %s: %w", m.Name, err)
+	}
+	l.Changed(Change{m.Name, Deleted})
+	return nil
+}
+
+func noModel(name string) error {
+	e := centram.Errorf(centram.NotFound, "There is no model %q.", name).
+		WithHint("See which there are with: centram model list")
+	e.Details = map[string]any{"param": "model"}
+	return e
+}

@@ -1,0 +1,57 @@
+package models
+
+import (
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/centram/centram"
+)
+
+const maxName = 128
+
+var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*(:[a-z0-9][a-z0-9._-]*)?$`)
+
+// canonical is the spelling under which a name is kept. Clients of Ollama add ":latest" to a name without a tag.
+func canonical(name string) string {
+	return strings.TrimSuffix(strings.ToLower(name), ":latest")
+}
+
+// checkName checks a name that somebody chose. Empty is all right: one will be made.
+func checkName(name string) error {
+	if name == "" || len(name) <= maxName && validName.MatchString(name) {
+		return nil
+	}
+	err := centram.Errorf(centram.Invalid, "%q cannot be the name of a model.", name).
+		WithHint("Use lower-case letters, digits, dots, dashes and underscores, and if you like a :tag at the end.")
+	err.Details = map[string]any{"param": "name"}
+	return err
+}
+
+// nameFor makes a name after the file, or if that says nothing after what the model calls itself.
+func nameFor(path, title string) string {
+	base := filepath.Base(path)
+	if m := partName.FindStringSubmatch(base); m != nil {
+		base = m[1]
+	}
+	name := slug(strings.TrimSuffix(base, filepath.Ext(base)))
+	if generic[name] && slug(title) != "" {
+		name = slug(title)
+	}
+	if name == "" {
+		return "model"
+	}
+	return name
+}
+
+// generic file names are given by converters.
+var generic = map[string]bool{
+	"": true, "model": true, "ggml-model": true, "ggml-model-f16": true, "ggml-model-q4_0": true, "ggml-model-q8_0": true,
+}
+
+var unfit = regexp.MustCompile(`[^a-z0-9._-]+`)
+
+func slug(text string) string {
+	text = strings.Trim(unfit.ReplaceAllString(strings.ToLower(text), "-"), "-._")
+	return strings.TrimRight(text[:min(len(text), maxName-8)], "-._")
+}

@@ -1,0 +1,104 @@
+package server
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/chats"
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/models"
+)
+
+// modelFor is the model that answers in a chat: its own, the default one, or the only one there is.
+func (s *Server) modelFor(ctx context.Context, chat string) (string, error) {
+	c, err := s.Chats.Get(ctx, chat)
+	if err != nil {
+		return "", err
+	}
+	p, err := loadPreferences(ctx, s.Settings)
+	if err != nil {
+		return "", err
+	}
+	if name := cmp.Or(c.Model, p.DefaultModel); name != "" {
+		m, err := s.Models.Resolve(ctx, name)
+		return m.Name, err
+	}
+	return s.onlyModel(ctx)
+}
+
+func (s *Server) onlyModel(ctx context.Context) (string, error) {
+	list, err := s.Models.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	var ready []string
+	for _, m := range list {
+		if m.State == models.Ready {
+			ready = append(ready, m.Name)
+		}
+	}
+	switch len(ready) {
+	case 0:
+		return "", centram.Errorf(centram.Invalid, "There is no model yet.").
+			WithHint("Import one with: centram model import FILE.gguf")
+	case 1:
+		return ready[0], nil
+	}
+	return "", centram.Errorf(centram.Invalid, "No model is chosen.").
+		WithHint("Choose one for this chat, or a default one in the settings.")
+}
+
+// request puts together what the engine needs: the branch of the chat that the answer belongs to, as it is now.
+func (a *answers) request(ctx context.Context, ans *answer) (engine.Request, error) {
+	chat, err := a.Chats.Get(ctx, ans.chat)
+	if err != nil {
+		return engine.Request{}, err
+	}
+	p, err := loadPreferences(ctx, a.Settings)
+	if err != nil {
+		return engine.Request{}, err
+	}
+	branch, err := a.Chats.Path(ctx, ans.chat, ans.start.ID)
+	if err != nil {
+		return engine.Request{}, err
+	}
+	request := engine.Request{Model: ans.start.Model, Chat: conversation(cmp.Or(chat.System, p.System), branch), TopLogprobs: -1}
+	request.Sampling, request.MaxTokens = sampling(chat.Sampling.Over(p.Sampling))
+	return request, nil
+}
+
+// conversation ends with the answer to be continued, or with the question if the answer is still empty.
+func conversation(system string, branch []chats.Message) *engine.Chat {
+	c := &engine.Chat{}
+	if system != "" {
+		c.Messages = append(c.Messages, engine.Message{Role: "system", Content: system})
+	}
+	last := len(branch) - 1
+	c.Continue = branch[last].Content != ""
+	if !c.Continue {
+		branch = branch[:last]
+	}
+	for _, m := range branch {
+		c.Messages = append(c.Messages, engine.Message{Role: string(m.Role), Content: m.Content})
+	}
+	return c
+}
+
+func sampling(chosen chats.Sampling) (engine.Sampling, int) {
+	s, maxTokens := engine.DefaultSampling(), 0
+	set(&s.Temperature, chosen.Temperature)
+	set(&s.TopK, chosen.TopK)
+	set(&s.TopP, chosen.TopP)
+	set(&s.MinP, chosen.MinP)
+	set(&s.RepeatPenalty, chosen.RepeatPenalty)
+	set(&maxTokens, chosen.MaxTokens)
+	s.Seed = chosen.Seed
+	return s, maxTokens
+}
+
+func set[T any](field *T, chosen *T) {
+	if chosen != nil {
+		*field = *chosen
+	}
+}

@@ -1,0 +1,181 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humaecho"
+	"github.com/labstack/echo/v4"
+)
+
+const (
+	nativePrefix = "/api/v1"
+	sessionPath  = nativePrefix + "/session"
+	metricsPath  = "/metrics"
+)
+
+// buildRoutes puts everything behind the same checks, whoever registers it.
+func (s *Server) buildRoutes() error {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = s.refuse
+	checkOrigin, err := s.checkOrigin()
+	if err != nil {
+		return err
+	}
+	e.Use(s.observe, s.survive, protect, s.checkHost, s.cors(), checkOrigin, s.authorize, checkContentType, limitBody)
+	for _, register := range s.Register {
+		register(e)
+	}
+	s.registerNative(e)
+	both(e, "/health", s.serveHealth)
+	both(e, "/v1/health", s.serveHealth)
+	e.GET(metricsPath, s.metrics.handler())
+	s.echo = e
+	return s.apps(e)
+}
+
+// both registers for GET and HEAD.
+func both(e *echo.Echo, path string, h echo.HandlerFunc) {
+	e.GET(path, h)
+	e.HEAD(path, h)
+}
+
+// registerNative registers our own API. Its description comes from the types of the handlers.
+func (s *Server) registerNative(e *echo.Echo) {
+	config := huma.DefaultConfig("Centram", s.Version.Version)
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
+	config.CreateHooks = nil // no $schema in answers
+	config.Info.Description = "The native API of a Centram node. Errors are objects with a code, a message and a hint."
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
+	api := humaecho.New(e, config)
+
+	get(api, "/health", "Whether the daemon takes requests", s.getHealth)
+	get(api, "/version", "What this program is", s.getVersion)
+	post(api, "/session", "Open a page session", http.StatusCreated, s.openSession)
+	get(api, "/events", "News of models, chats and messages, as server-sent events", s.getEvents)
+	s.nativeModels(api)
+	s.nativeChats(api)
+	e.GET(nativePrefix+"/openapi.json", describe(api))
+	e.RouteNotFound(nativePrefix, echo.NotFoundHandler)
+	e.RouteNotFound(nativePrefix+"/*", echo.NotFoundHandler)
+}
+
+func (s *Server) nativeModels(api huma.API) {
+	get(api, "/models", "List the models", s.listModels)
+	post(api, "/models/import", "Add a file to the list", http.StatusCreated, s.importModel)
+	get(api, "/models/{name}", "Show a model", s.getModel)
+	remove(api, "/models/{name}", "Remove a model", s.deleteModel)
+	post(api, "/models/{name}/load", "Begin to load a model", http.StatusAccepted, s.loadModel)
+	post(api, "/models/{name}/unload", "Take a model out of the memory", http.StatusOK, s.unloadModel)
+	get(api, "/ps", "List the models in memory", s.listRunning)
+	get(api, "/settings", "Show the settings", s.getSettings)
+	operation(api, http.MethodPut, "/settings", "Replace the settings", http.StatusOK, s.putSettings)
+}
+
+func (s *Server) nativeChats(api huma.API) {
+	get(api, "/chats", "List or search the chats", s.listChats)
+	post(api, "/chats", "Create a chat", http.StatusCreated, s.createChat)
+	get(api, "/chats/{id}", "Show a chat with all messages", s.getChat)
+	operation(api, http.MethodPatch, "/chats/{id}", "Change a chat", http.StatusOK, s.patchChat)
+	remove(api, "/chats/{id}", "Delete a chat", s.deleteChat)
+	post(api, "/chats/{id}/messages", "Say something and have it answered", http.StatusCreated, s.ask)
+	const message = "/chats/{id}/messages/{mid}"
+	post(api, message+"/regenerate", "Have it answered again, in a new branch", http.StatusCreated, s.regenerate)
+	post(api, message+"/continue", "Go on with an answer", http.StatusOK, s.continueAnswer)
+	post(api, message+"/stop", "Stop an answer", http.StatusOK, s.stopAnswer)
+	get(api, message+"/stream", "Follow an answer, as server-sent events", s.streamAnswer)
+}
+
+func get[I, O any](api huma.API, path, summary string, serve func(context.Context, *I) (*O, error)) {
+	operation(api, http.MethodGet, path, summary, http.StatusOK, serve)
+}
+
+func post[I, O any](api huma.API, path, summary string, status int, serve func(context.Context, *I) (*O, error)) {
+	operation(api, http.MethodPost, path, summary, status, serve)
+}
+
+func remove[I, O any](api huma.API, path, summary string, serve func(context.Context, *I) (*O, error)) {
+	operation(api, http.MethodDelete, path, summary, http.StatusNoContent, serve)
+}
+
+func operation[I, O any](api huma.API, method, path, summary string, status int,
+	serve func(context.Context, *I) (*O, error),
+) {
+	op := huma.Operation{
+		Method: method, Path: nativePrefix + path, Summary: summary, DefaultStatus: status,
+		OperationID:     huma.GenerateOperationID(method, path, (*O)(nil)),
+		Security:        []map[string][]string{{"token": {}}},
+		MaxBodyBytes:    1 << 40, // limitBody decides
+		BodyReadTimeout: -1,      // patientBody decides
+	}
+	for _, free := range append(health, public...) {
+		if op.Path == free {
+			op.Security = []map[string][]string{}
+		}
+	}
+	huma.Register(api, op, serve)
+}
+
+// describe answers with the OpenAPI description.
+func describe(api huma.API) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		text, err := json.MarshalIndent(api.OpenAPI(), "", "  ")
+		if err != nil {
+			return err
+		}
+		return c.Blob(http.StatusOK, "application/json", text)
+	}
+}
+
+type versionBody struct{ Body Version }
+
+func (s *Server) getVersion(context.Context, *struct{}) (*versionBody, error) {
+	return &versionBody{s.Version}, nil
+}
+
+func (s *Server) getHealth(context.Context, *struct{}) (*healthBody, error) {
+	status, health := s.health()
+	return &healthBody{status, health}, nil
+}
+
+func (s *Server) serveHealth(c echo.Context) error {
+	status, health := s.health()
+	return c.JSON(status, health)
+}
+
+type sessionRequest struct{ Body struct{} }
+
+type sessionBody struct {
+	Body struct {
+		Token     string    `json:"token"`
+		ExpiresAt time.Time `json:"expires_at" doc:"Each use makes it later."`
+	}
+}
+
+func (s *Server) openSession(context.Context, *sessionRequest) (*sessionBody, error) {
+	out := &sessionBody{}
+	var err error
+	out.Body.Token, out.Body.ExpiresAt, err = s.sessions.open()
+	return out, err
+}
+
+func (s *Server) getEvents(context.Context, *struct{}) (*huma.StreamResponse, error) {
+	return streaming(s.streamEvents), nil
+}
+
+func (s *Server) streamAnswer(ctx context.Context, in *streamQuery) (*huma.StreamResponse, error) {
+	if a, ok := s.answers.find(in.Message); ok && a.chat == in.Chat {
+		return streaming(func(ctx context.Context, out *stream) {
+			_ = s.follow(ctx, out, a, in.From) // an error means that nobody is there to hear it
+		}), nil
+	}
+	m, err := s.Chats.Message(ctx, in.Chat, in.Message)
+	if err != nil {
+		return nil, err
+	}
+	return streaming(func(_ context.Context, out *stream) { _ = replay(out, m, in.From) }), nil
+}

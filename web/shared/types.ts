@@ -1,0 +1,116 @@
+// What the daemon's REST interface sends and takes, field by field.
+
+export interface Sampling {
+  temperature?: number;
+  top_k?: number;
+  top_p?: number;
+  min_p?: number;
+  repeat_penalty?: number;
+  max_tokens?: number;
+  seed?: number;
+}
+
+export type Theme = 'system' | 'light' | 'dark';
+
+export interface Settings {
+  default_model: string;
+  system: string;
+  sampling: Sampling;
+  language: string;
+  theme: Theme;
+}
+
+export interface Model {
+  name: string;
+  path: string;
+  size_bytes: number;
+  architecture: string;
+  parameters: number;
+  layers: number;
+  embedding: number;
+  context: number;
+  quantization: string;
+  chat_template: boolean;
+  state: 'ready' | 'missing' | 'failed';
+  error?: string;
+  loaded: boolean;
+  loading?: number;
+  imported_at: string;
+}
+
+export interface ChatSummary {
+  id: string;
+  title: string;
+  model: string;
+  created_at: string;
+  updated_at: string;
+  snippet?: string;
+}
+
+export interface Chat extends ChatSummary {
+  system: string;
+  sampling: Sampling;
+  head: string;
+  messages?: Message[];
+}
+
+export type ChatPatch = Partial<Pick<Chat, 'title' | 'model' | 'system' | 'sampling' | 'head'>>;
+
+export type Role = 'user' | 'assistant';
+export type MessageState = 'generating' | 'done' | 'stopped' | 'failed' | 'interrupted';
+
+export interface Problem {
+  code: string;
+  message: string;
+  hint?: string;
+}
+
+export interface Stats {
+  prompt_tokens: number;
+  cached_tokens: number;
+  generated_tokens: number;
+  prompt_ms: number;
+  generate_ms: number;
+  tokens_per_second: number;
+  context_size: number;
+  finish?: 'stop' | 'length';
+}
+
+export interface Message {
+  id: string;
+  parent: string;
+  role: Role;
+  content: string;
+  state: MessageState;
+  error?: Problem;
+  model?: string;
+  created_at: string;
+  stats?: Stats;
+}
+
+export interface Version {
+  version: string;
+  commit: string;
+  llama: string;
+  backend: string;
+  go: string;
+}
+
+// Daemon events, by name.
+export interface ModelEvent {
+  name: string;
+  change: 'imported' | 'deleted' | 'loading' | 'loaded' | 'unloaded' | 'failed';
+  progress?: number;
+  error?: unknown;
+}
+
+export interface ChatEvent {
+  id: string;
+  change: 'created' | 'updated' | 'deleted';
+}
+
+export interface MessageEventData {
+  chat: string;
+  id: string;
+  state: MessageState;
+}
