@@ -55,7 +55,7 @@ type Chat struct {
 	System   string    `json:"system" doc:"The system prompt. Empty means the one of the settings."`
 	Sampling Sampling  `json:"sampling"`
 	Head     string    `json:"head" doc:"The message down to which the conversation is shown."`
-	Messages []Message `json:"messages,omitempty" doc:"All branches, in the order in which they were written."`
+	Messages []Message `json:"messages,omitzero" doc:"All branches, in the order in which they were written."`
 }
 
 // Draft is a conversation to be made.

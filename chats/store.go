@@ -41,11 +41,17 @@ func (s *Store) Create(ctx context.Context, d Draft) (Chat, error) {
 	return chat, err
 }
 
+// Outline returns a conversation without its messages. It fails with centram.NotFound.
+func (s *Store) Outline(ctx context.Context, id string) (Chat, error) {
+	chat, err := findChat(ctx, s.db, id)
+	return chat, wrap("read the chat", err)
+}
+
 // Get returns a conversation with all its messages. It fails with centram.NotFound.
 func (s *Store) Get(ctx context.Context, id string) (Chat, error) {
-	chat, err := findChat(ctx, s.db, id)
+	chat, err := s.Outline(ctx, id)
 	if err != nil {
-		return Chat{}, wrap("read the chat", err)
+		return Chat{}, err
 	}
 	chat.Messages, err = findMessages(ctx, s.db, id)
 	return chat, wrap("read the chat", err)

@@ -35,7 +35,8 @@ type ChatPrompt struct {
 	Tokens    []Token  `json:"tokens"`    // that wake a lazy grammar
 	Preserved []Token  `json:"preserved"` // special tokens whose text Parse needs to see
 	Stops     []string `json:"stops"`
-	Plain     bool     `json:"plain"` // the answer is text and nothing else
+	// KnowsTools says whether the template tells the model of tools. If not they are left out of Prompt.
+	KnowsTools bool `json:"knows_tools"`
 
 	parser *chatParser
 }

@@ -423,8 +423,8 @@ func TestToolCallsOfQwenAreConstrainedAndRead(t *testing.T) {
 	if !strings.Contains(p.Prompt, "<tools>") || !strings.Contains(p.Prompt, `"weather"`) {
 		t.Errorf("the prompt does not tell of the tool:\n%s", p.Prompt)
 	}
-	if p.GBNF == "" || p.Lazy || p.Plain {
-		t.Fatalf("a required call has grammar %q, lazy %v, plain %v", p.GBNF, p.Lazy, p.Plain)
+	if p.GBNF == "" || p.Lazy || !p.KnowsTools {
+		t.Fatalf("a required call has grammar %q, lazy %v, knows tools %v", p.GBNF, p.Lazy, p.KnowsTools)
 	}
 	sampler, err := m.NewSampler(SamplerConfig{Grammar: &Grammar{GBNF: p.GBNF, Prefill: p.Prefill}})
 	if err != nil {

@@ -11,6 +11,7 @@ type Chats interface {
 	List(context.Context, chats.Query) (found []chats.Summary, more bool, err error)
 	Create(context.Context, chats.Draft) (chats.Chat, error)
 	Get(ctx context.Context, id string) (chats.Chat, error)
+	Outline(ctx context.Context, id string) (chats.Chat, error) // Get without the messages
 	Patch(ctx context.Context, id string, p chats.Patch) (chats.Chat, error)
 	Delete(ctx context.Context, id string) error
 
@@ -25,17 +26,19 @@ type Chats interface {
 	Interrupt(context.Context) (int, error)
 }
 
-type chatID struct {
+// ChatID, MessageID and ModelName are the parameters in paths. They are exported because huma looks into no others.
+type ChatID struct {
 	Chat string `path:"id" doc:"Of the chat."`
 }
 
-type messageID struct {
-	chatID
+// MessageID names a message of a chat.
+type MessageID struct {
+	ChatID
 	Message string `path:"mid" doc:"Of the message."`
 }
 
 type messageAction struct {
-	messageID
+	MessageID
 	Body *struct{}
 }
 
@@ -85,7 +88,7 @@ func (s *Server) createChat(ctx context.Context, in *chatDraft) (*chatBody, erro
 	return &chatBody{chat}, nil
 }
 
-func (s *Server) getChat(ctx context.Context, in *chatID) (*chatBody, error) {
+func (s *Server) getChat(ctx context.Context, in *ChatID) (*chatBody, error) {
 	chat, err := s.Chats.Get(ctx, in.Chat)
 	if err != nil {
 		return nil, err
@@ -99,7 +102,7 @@ func (s *Server) getChat(ctx context.Context, in *chatID) (*chatBody, error) {
 }
 
 type chatPatch struct {
-	chatID
+	ChatID
 	Body struct {
 		Title    *string         `json:"title,omitempty" maxLength:"500"`
 		Model    *string         `json:"model,omitempty"`
@@ -121,7 +124,7 @@ func (s *Server) patchChat(ctx context.Context, in *chatPatch) (*chatBody, error
 	return &chatBody{chat}, nil
 }
 
-func (s *Server) deleteChat(ctx context.Context, in *chatID) (*struct{}, error) {
+func (s *Server) deleteChat(ctx context.Context, in *ChatID) (*struct{}, error) {
 	if err := s.answers.stopAll(ctx, in.Chat); err != nil {
 		return nil, err
 	}
@@ -133,7 +136,7 @@ func (s *Server) deleteChat(ctx context.Context, in *chatID) (*struct{}, error) 
 }
 
 type question struct {
-	chatID
+	ChatID
 	Body struct {
 		Parent  string `json:"parent,omitempty" doc:"The answer before it. Empty for the first message."`
 		Content string `json:"content" minLength:"1"`

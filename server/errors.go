@@ -62,13 +62,13 @@ func CodeOfStatus(status int) centram.Code {
 
 // Failure is the body of every answer that says no.
 type Failure struct {
-	Problem Problem `json:"error"`
+	Problem Refusal `json:"error"`
 
 	status int
 }
 
-// Problem is what went wrong, for a person and for a program.
-type Problem struct {
+// Refusal is what went wrong, for a person and for a program.
+type Refusal struct {
 	Code    centram.Code   `json:"code" enum:"internal,invalid,context_exceeded,too_large,unauthorized,forbidden,not_found,conflict,unsupported,unavailable"`
 	Message string         `json:"message"`
 	Hint    string         `json:"hint,omitempty" doc:"What to do next."`
@@ -80,14 +80,14 @@ func (f *Failure) Error() string  { return f.Problem.Message }
 func (f *Failure) GetStatus() int { return f.status }
 
 // problemOf is what a client may know of err. The text of an internal error is not for it.
-func problemOf(err error) Problem {
+func problemOf(err error) Refusal {
 	e, ok := errors.AsType[*centram.Error](err)
 	if !ok || e.Code == centram.Internal {
-		return Problem{
+		return Refusal{
 			Code: centram.Internal, Message: "Something went wrong inside Centram.", Hint: "The log of the daemon says what.",
 		}
 	}
-	return Problem{Code: e.Code, Message: e.Message, Hint: e.Hint, Details: e.Details}
+	return Refusal{Code: e.Code, Message: e.Message, Hint: e.Hint, Details: e.Details}
 }
 
 // textOf is problemOf in a line.
@@ -138,6 +138,7 @@ func tooLarge(limit int64) error {
 }
 
 func init() { // huma has no other way than its package variables
+	huma.DefaultArrayNullable = false
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		return failure(status, message, errs)
 	}
@@ -161,12 +162,12 @@ func failure(status int, message string, errs []error) *Failure {
 	if code == centram.Internal {
 		return &Failure{problemOf(nil), http.StatusInternalServerError}
 	}
-	return &Failure{Problem{Code: code, Message: sentence(message)}, status}
+	return &Failure{Refusal{Code: code, Message: sentence(message)}, status}
 }
 
 // invalidFields names the fields of a request that are wrong.
-func invalidFields(message string, errs []error) Problem {
-	p := Problem{Code: centram.Invalid, Message: sentence(message)}
+func invalidFields(message string, errs []error) Refusal {
+	p := Refusal{Code: centram.Invalid, Message: sentence(message)}
 	var said []string
 	for _, err := range errs {
 		detail, ok := err.(*huma.ErrorDetail)

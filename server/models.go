@@ -59,11 +59,12 @@ type modelList struct {
 
 type modelBody struct{ Body Model }
 
-type modelName struct {
+// ModelName names a model.
+type ModelName struct {
 	Name string `path:"name" maxLength:"4096"`
 }
 
-func (m modelName) name() string {
+func (m ModelName) name() string {
 	name, err := url.PathUnescape(m.Name) // the router leaves "%3A" as it is
 	if err != nil {
 		return m.Name
@@ -72,7 +73,7 @@ func (m modelName) name() string {
 }
 
 type modelAction struct {
-	modelName
+	ModelName
 	Body *struct{}
 }
 
@@ -84,7 +85,7 @@ type modelImport struct {
 }
 
 type modelDelete struct {
-	modelName
+	ModelName
 	File bool `query:"file" doc:"Delete the file as well."`
 }
 
@@ -101,7 +102,7 @@ func (s *Server) listModels(ctx context.Context, _ *struct{}) (*modelList, error
 	return out, nil
 }
 
-func (s *Server) getModel(ctx context.Context, in *modelName) (*modelBody, error) {
+func (s *Server) getModel(ctx context.Context, in *ModelName) (*modelBody, error) {
 	m, err := s.Models.Get(ctx, in.name())
 	if err != nil {
 		return nil, err

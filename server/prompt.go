@@ -12,7 +12,7 @@ import (
 
 // modelFor is the model that answers in a chat: its own, the default one, or the only one there is.
 func (s *Server) modelFor(ctx context.Context, chat string) (string, error) {
-	c, err := s.Chats.Get(ctx, chat)
+	c, err := s.Chats.Outline(ctx, chat)
 	if err != nil {
 		return "", err
 	}
@@ -51,7 +51,7 @@ func (s *Server) onlyModel(ctx context.Context) (string, error) {
 
 // request puts together what the engine needs: the branch of the chat that the answer belongs to, as it is now.
 func (a *answers) request(ctx context.Context, ans *answer) (engine.Request, error) {
-	chat, err := a.Chats.Get(ctx, ans.chat)
+	chat, err := a.Chats.Outline(ctx, ans.chat)
 	if err != nil {
 		return engine.Request{}, err
 	}

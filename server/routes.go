@@ -3,9 +3,13 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"reflect"
+	"slices"
 	"time"
 
+	"github.com/centram/centram/chats"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humaecho"
 	"github.com/labstack/echo/v4"
@@ -56,12 +60,10 @@ func (s *Server) registerNative(e *echo.Echo) {
 	get(api, "/health", "Whether the daemon takes requests", s.getHealth)
 	get(api, "/version", "What this program is", s.getVersion)
 	post(api, "/session", "Open a page session", http.StatusCreated, s.openSession)
-	get(api, "/events", "News of models, chats and messages, as server-sent events", s.getEvents)
+	streams(api, "/events", "News of models, chats and messages", newsEvents, s.getEvents)
 	s.nativeModels(api)
 	s.nativeChats(api)
 	e.GET(nativePrefix+"/openapi.json", describe(api))
-	e.RouteNotFound(nativePrefix, echo.NotFoundHandler)
-	e.RouteNotFound(nativePrefix+"/*", echo.NotFoundHandler)
 }
 
 func (s *Server) nativeModels(api huma.API) {
@@ -87,7 +89,7 @@ func (s *Server) nativeChats(api huma.API) {
 	post(api, message+"/regenerate", "Have it answered again, in a new branch", http.StatusCreated, s.regenerate)
 	post(api, message+"/continue", "Go on with an answer", http.StatusOK, s.continueAnswer)
 	post(api, message+"/stop", "Stop an answer", http.StatusOK, s.stopAnswer)
-	get(api, message+"/stream", "Follow an answer, as server-sent events", s.streamAnswer)
+	streams(api, message+"/stream", "Follow an answer", answerEvents, s.streamAnswer)
 }
 
 func get[I, O any](api huma.API, path, summary string, serve func(context.Context, *I) (*O, error)) {
@@ -102,12 +104,46 @@ func remove[I, O any](api huma.API, path, summary string, serve func(context.Con
 	operation(api, http.MethodDelete, path, summary, http.StatusNoContent, serve)
 }
 
+// streams registers a route that answers with server-sent events, each with one of the types as data.
+func streams[I any](api huma.API, path, summary string, events map[string]any,
+	serve func(context.Context, *I) (*huma.StreamResponse, error),
+) {
+	data := &huma.Schema{}
+	for _, name := range slices.Sorted(maps.Keys(events)) {
+		schema := api.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(events[name]), true, name+"Event")
+		data.OneOf = append(data.OneOf, &huma.Schema{
+			Type: huma.TypeObject, Required: []string{"event", "data"}, Properties: map[string]*huma.Schema{
+				"event": {Type: huma.TypeString, Enum: []any{name}}, "data": schema,
+			},
+		})
+	}
+	op := describeOperation(http.MethodGet, path, summary, http.StatusOK)
+	op.Responses = map[string]*huma.Response{"200": {
+		Description: "Server-sent events: the name in event, JSON in data.",
+		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: data}},
+	}}
+	huma.Register(api, op, serve)
+}
+
+// newsEvents and answerEvents are the events of the two streams.
+var (
+	newsEvents   = map[string]any{"model": ModelEvent{}, "chat": ChatEvent{}, "message": MessageEvent{}}
+	answerEvents = map[string]any{
+		"progress": progressEvent{}, "loading": loadingEvent{}, "queued": struct{}{}, "delta": deltaEvent{},
+		"done": chats.Message{},
+	}
+)
+
 func operation[I, O any](api huma.API, method, path, summary string, status int,
 	serve func(context.Context, *I) (*O, error),
 ) {
+	huma.Register(api, describeOperation(method, path, summary, status), serve)
+}
+
+func describeOperation(method, path, summary string, status int) huma.Operation {
 	op := huma.Operation{
 		Method: method, Path: nativePrefix + path, Summary: summary, DefaultStatus: status,
-		OperationID:     huma.GenerateOperationID(method, path, (*O)(nil)),
+		OperationID:     huma.GenerateOperationID(method, path, (*struct{})(nil)),
 		Security:        []map[string][]string{{"token": {}}},
 		MaxBodyBytes:    1 << 40, // limitBody decides
 		BodyReadTimeout: -1,      // patientBody decides
@@ -117,7 +153,7 @@ func operation[I, O any](api huma.API, method, path, summary string, status int,
 			op.Security = []map[string][]string{}
 		}
 	}
-	huma.Register(api, op, serve)
+	return op
 }
 
 // describe answers with the OpenAPI description.

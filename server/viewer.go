@@ -122,7 +122,7 @@ func (a *answer) view(bytes int) view {
 }
 
 type streamQuery struct {
-	messageID
+	MessageID
 	From int `query:"from" minimum:"0" doc:"How many code points of the text the client has."`
 }
 

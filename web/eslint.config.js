@@ -9,7 +9,7 @@ const onlyApiFetches = {
   'no-restricted-globals': ['error', { name: 'fetch', message: 'Use shared/api.ts.' }, 'XMLHttpRequest', 'EventSource'],
 };
 
-export default ts.config(
+export default [
   { ignores: ['dist/', 'node_modules/'] },
   js.configs.recommended,
   ...ts.configs.recommended,
@@ -20,13 +20,13 @@ export default ts.config(
       'max-lines': ['error', 300],
       eqeqeq: 'error',
       'prefer-const': 'error',
-      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
     },
   },
   { files: ['{shared,detra}/**'], ignores: ['shared/api.ts'], rules: onlyApiFetches },
   {
     files: ['**/*.svelte', '**/*.svelte.ts'],
     languageOptions: { parserOptions: { parser: ts.parser, extraFileExtensions: ['.svelte'], svelteConfig } },
-    rules: { 'svelte/no-inline-styles': ['error', { allowTransitions: false }], 'svelte/button-has-type': 'error' },
+    rules: { 'svelte/no-inline-styles': ['error', { allowTransitions: false }], 'svelte/button-has-type': 'error', 'svelte/prefer-svelte-reactivity': 'off' },
   },
-);
+];

@@ -50,11 +50,11 @@ func (m *Model) RenderChat(c engine.Chat) (engine.RenderedChat, error) {
 		Prompt: p.Prompt, Stop: p.Stops, Preserve: tokens(p.Preserved),
 		Grammar: engine.Grammar{GBNF: p.GBNF, Lazy: p.Lazy, Patterns: p.Patterns, Tokens: tokens(p.Tokens), Prefill: p.Prefill},
 	}
-	if c.GBNF != "" {
-		out.Grammar.Prefill = "" // a caller's grammar is about the answer alone
+	if r.GBNF != "" {
+		out.Grammar = engine.Grammar{GBNF: r.GBNF} // about the answer alone; some templates would drop it
 	}
 	withTools := len(c.Tools) > 0 && c.ToolChoice != engine.ToolNone
-	if withTools && p.Plain {
+	if withTools && !p.KnowsTools {
 		return engine.RenderedChat{}, centram.Errorf(centram.Unsupported, "the model's chat template knows no tools").
 			WithHint("Leave the tools out, or use a model that was trained with them, such as Qwen 2.5 Instruct.")
 	}
@@ -87,16 +87,38 @@ func request(c engine.Chat) (llama.ChatRequest, error) {
 		return r, fmt.Errorf("encode messages: %w", err)
 	}
 	if len(c.Tools) == 0 {
-		return r, nil
+		return constrain(r)
 	}
 	tools := make([]wireTool, len(c.Tools))
 	for i, t := range c.Tools {
+		if err := checkNesting("the parameters of the tool "+t.Name, t.Parameters); err != nil {
+			return r, err
+		}
 		tools[i].Type = "function"
 		tools[i].Function.Name, tools[i].Function.Description, tools[i].Function.Parameters = t.Name, t.Description, t.Parameters
 	}
 	if r.Tools, err = json.Marshal(tools); err != nil {
 		return r, centram.Errorf(centram.Invalid, "a tool's parameters are not JSON: %w", err)
 	}
+	return r, nil
+}
+
+// constrain makes the answer JSON and nothing else. Left to the template code, a schema may come in a Markdown fence.
+func constrain(r llama.ChatRequest) (llama.ChatRequest, error) {
+	if r.JSONSchema == "" {
+		return r, nil
+	}
+	if r.JSONSchema == "{}" { // which as a schema would allow any value
+		r.JSONSchema = `{"type":"object"}`
+	}
+	if err := checkSchema(json.RawMessage(r.JSONSchema)); err != nil {
+		return r, err
+	}
+	gbnf, err := llama.SchemaToGrammar(r.JSONSchema)
+	if err != nil {
+		return r, centram.Errorf(centram.Invalid, "the JSON schema is not sound: %w", err)
+	}
+	r.GBNF, r.JSONSchema = gbnf, ""
 	return r, nil
 }
 

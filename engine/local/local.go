@@ -283,6 +283,9 @@ func (m *Model) NewSampler(cfg engine.SamplerConfig) (engine.Sampler, error) {
 		}
 	}
 	if g := cfg.Grammar; g.GBNF != "" {
+		if err := checkGrammar(g.GBNF); err != nil {
+			return nil, err
+		}
 		c.Grammar = &llama.Grammar{GBNF: g.GBNF, Lazy: g.Lazy, Patterns: g.Patterns, Prefill: g.Prefill}
 		for _, t := range g.Tokens {
 			c.Grammar.Tokens = append(c.Grammar.Tokens, llama.Token(t))

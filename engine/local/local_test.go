@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"io"
 	"math"
 	"os"
@@ -31,6 +32,16 @@ func newEngine(t *testing.T, cfg Config) *engine.Engine {
 	}})
 	t.Cleanup(func() { e.Close() })
 	return e
+}
+
+func answer(t *testing.T, e *engine.Engine, r engine.Request) engine.Result {
+	t.Helper()
+	r.Model, r.TopLogprobs = "toy", -1
+	res, err := e.Generate(t.Context(), r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
 }
 
 // likeliest is the log probability of the likeliest token after a text. Numbers, not tokens, are compared here: llama.cpp
@@ -175,5 +186,50 @@ func TestEmbeddingsAreUnitVectorsThatDifferByText(t *testing.T) {
 	_, err = e.Embed(t.Context(), engine.EmbedRequest{Model: "toy", Texts: []string{strings.Repeat("x", 500)}})
 	if centram.CodeOf(err) != centram.TooLong {
 		t.Errorf("got %v, want %s", err, centram.TooLong)
+	}
+}
+
+func TestAJSONAnswerIsJSONAndNothingElse(t *testing.T) {
+	e := newEngine(t, Config{Context: 512, Sequences: 2})
+	schema := `{"type":"object","properties":{"ok":{"type":"boolean"}},"required":["ok"],"additionalProperties":false}`
+	for seed := range uint32(10) {
+		res := answer(t, e, engine.Request{
+			Chat:     &engine.Chat{Messages: []engine.Message{{Role: "user", Content: "well?"}}, JSONSchema: []byte(schema)},
+			Sampling: engine.Sampling{Temperature: 1, Seed: &seed}, MaxTokens: 400,
+		})
+		if !json.Valid([]byte(res.Message.Content)) || !strings.HasPrefix(res.Message.Content, "{") {
+			t.Errorf("seed %d: got %q (%s), want an object", seed, res.Message.Content, res.Reason)
+		}
+	}
+	_, err := e.Generate(t.Context(), engine.Request{Model: "toy", Chat: &engine.Chat{
+		Messages: []engine.Message{{Role: "user", Content: "x"}}, JSONSchema: []byte(`{"type":"string","pattern":"a(?=b)"}`),
+	}}, nil)
+	if centram.CodeOf(err) != centram.Invalid {
+		t.Errorf("a schema that cannot be kept to: got %v, want %s", err, centram.Invalid)
+	}
+	_, err = e.Generate(t.Context(), engine.Request{Model: "toy", Chat: &engine.Chat{
+		Messages: []engine.Message{{Role: "user", Content: "x"}}, Tools: []engine.Tool{{Name: "f"}},
+	}}, nil)
+	if centram.CodeOf(err) != centram.Unsupported {
+		t.Errorf("tools for a template without: got %v, want %s", err, centram.Unsupported)
+	}
+}
+
+func TestGrammarsAndSchemasThatWouldRunOverTheStackAreRefused(t *testing.T) {
+	e := newEngine(t, Config{Context: 512, Sequences: 1})
+	deep := strings.Repeat(`{"type":"array","items":`, 5000) + `{}` + strings.Repeat("}", 5000)
+	for name, r := range map[string]engine.Request{
+		"grammar":  {Text: "x", Grammar: engine.Grammar{GBNF: "root ::= " + strings.Repeat("(", 50_000) + `"a"` + strings.Repeat(")", 50_000)}},
+		"rules":    {Text: "x", Grammar: engine.Grammar{GBNF: strings.Repeat("a ::= b\n", 10_000)}},
+		"schema":   {Chat: &engine.Chat{Messages: []engine.Message{{Role: "user"}}, JSONSchema: []byte(deep)}},
+		"tool":     {Chat: &engine.Chat{Messages: []engine.Message{{Role: "user"}}, Tools: []engine.Tool{{Name: "f", Parameters: []byte(deep)}}}},
+		"keyword":  {Chat: &engine.Chat{Messages: []engine.Message{{Role: "user"}}, JSONSchema: []byte(`{"properties":{"a":{"not":{}}}}`)}},
+		"no rule":  {Text: "x", Grammar: engine.Grammar{GBNF: `root ::= nothing`}},
+		"no regex": {Chat: &engine.Chat{Messages: []engine.Message{{Role: "user"}}, JSONSchema: []byte(`{"type":"string","pattern":"^(a$"}`)}},
+	} {
+		r.Model = "toy"
+		if _, err := e.Generate(t.Context(), r, nil); centram.CodeOf(err) != centram.Invalid {
+			t.Errorf("%s: got %v, want %s", name, err, centram.Invalid)
+		}
 	}
 }

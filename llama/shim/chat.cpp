@@ -17,7 +17,8 @@ struct cen_templates {
 struct cen_chat {
     common_chat_params        params;
     common_chat_parser_params parser;
-    const llama_vocab *       vocab = nullptr;
+    bool                      knows_tools = false;
+    const llama_vocab *       vocab       = nullptr;
 };
 
 cen_templates * cen_templates_new(const llama_model * model, const char * override_template, char ** err) {
@@ -45,6 +46,7 @@ cen_chat * cen_chat_apply(const cen_templates * t, const llama_model * model, co
 
         auto c                     = std::make_unique<cen_chat>();
         c->vocab                   = llama_model_get_vocab(model);
+        c->knows_tools             = common_chat_templates_get_caps(t->ptr.get()).at("supports_tools");
         c->params                  = common_chat_templates_apply(t->ptr.get(), in);
         c->parser                  = common_chat_parser_params(c->params);
         c->parser.parse_tool_calls = !in.tools.empty() && in.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
@@ -106,16 +108,16 @@ char * cen_chat_json(const cen_chat * c, char ** err) {
         for (const auto & s : c->params.additional_stops) {
             stops.push_back(s);
         }
-        common_json out  = common_json::object();
-        out["prompt"]    = c->params.prompt;
-        out["grammar"]   = c->params.grammar;
-        out["lazy"]      = c->params.grammar_lazy;
-        out["prefill"]   = c->params.generation_prompt;
-        out["patterns"]  = patterns;
-        out["tokens"]    = tokens;
-        out["preserved"] = preserved;
-        out["stops"]     = stops;
-        out["plain"]     = c->params.format == COMMON_CHAT_FORMAT_CONTENT_ONLY;
+        common_json out    = common_json::object();
+        out["prompt"]      = c->params.prompt;
+        out["grammar"]     = c->params.grammar;
+        out["lazy"]        = c->params.grammar_lazy;
+        out["prefill"]     = c->params.generation_prompt;
+        out["patterns"]    = patterns;
+        out["tokens"]      = tokens;
+        out["preserved"]   = preserved;
+        out["stops"]       = stops;
+        out["knows_tools"] = c->knows_tools;
         return cen::copy(out.dump());
     });
 }

@@ -86,6 +86,9 @@ func rss(t *testing.T) float64 {
 }
 
 func TestTwoHundredChatsOfEveryKindLeaveNothingBehind(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs 250 chats")
+	}
 	before := goleak.IgnoreCurrent()
 	url, e := realServer(t)
 	client := &http.Client{Transport: &http.Transport{}}

@@ -100,10 +100,22 @@ func (s *session) params(question string) client.ChatCompletionNewParams {
 func (s *session) ask(t *testing.T, p client.ChatCompletionNewParams) *client.ChatCompletion {
 	t.Helper()
 	answer, err := s.api.Chat.Completions.New(t.Context(), p)
+	check(t, err)
+	return answer
+}
+
+// check ends the test if there is an error. What a model cannot do, such as call tools, is no failure.
+func check(t *testing.T, err error) {
+	t.Helper()
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		if e.StatusCode == http.StatusNotImplemented {
+			t.Skip(e.RawJSON())
+		}
+		t.Fatal(e.StatusCode, e.RawJSON())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer
 }
 
 func (s *session) models(t *testing.T) {
@@ -147,9 +159,7 @@ func (s *session) stream(t *testing.T) {
 			t.Fatalf("a chunk that does not belong to the stream: %s", chunk.RawJSON())
 		}
 	}
-	if err := stream.Err(); err != nil {
-		t.Fatal(err)
-	}
+	check(t, stream.Err())
 	got := sum.Choices[0]
 	if got.Message.Content != want.Choices[0].Message.Content || got.FinishReason != want.Choices[0].FinishReason {
 		t.Errorf("streamed %q (%s)\nwhole    %q (%s)", got.Message.Content, got.FinishReason, want.Choices[0].Message.Content, want.Choices[0].FinishReason)
@@ -256,9 +266,7 @@ func (s *session) toolStream(t *testing.T) {
 	for stream.Next() {
 		sum.AddChunk(stream.Current())
 	}
-	if err := stream.Err(); err != nil {
-		t.Fatal(err)
-	}
+	check(t, stream.Err())
 	if len(sum.Choices) == 0 || len(sum.Choices[0].Message.ToolCalls) != 1 {
 		t.Fatalf("got %+v", sum.Choices)
 	}
@@ -279,9 +287,14 @@ func (s *session) logprobs(t *testing.T) {
 			t.Errorf("got %s", token.RawJSON())
 		}
 	}
-	if !strings.HasPrefix(string(text), c.Message.Content) {
+	if !strings.HasPrefix(validRunes(string(text)), validRunes(c.Message.Content)) {
 		t.Errorf("the tokens are %q, the answer is %q", text, c.Message.Content)
 	}
+}
+
+// validRunes leaves out what is no character, for which JSON has only a substitute.
+func validRunes(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, ""), "\uFFFD", "")
 }
 
 func (s *session) text(t *testing.T) {
@@ -318,9 +331,7 @@ func (s *session) embeddings(t *testing.T) {
 		EncodingFormat: client.EmbeddingNewParamsEncodingFormatFloat,
 	}
 	floats, err := s.api.Embeddings.New(t.Context(), p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	check(t, err)
 	p.EncodingFormat = client.EmbeddingNewParamsEncodingFormatBase64
 	var coded struct {
 		Data []struct{ Embedding string }

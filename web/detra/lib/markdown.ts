@@ -27,6 +27,8 @@ const allowed = {
     'small span strong sub summary sup table tbody td tfoot th thead tr u ul var'
   ).split(' '),
   ALLOWED_ATTR: 'align alt colspan data-hl data-lang dir href lang rowspan src start title'.split(' '),
+  // DOMPurify holds every other attribute against the pattern of addresses too.
+  ADD_URI_SAFE_ATTR: 'align colspan data-hl data-lang dir lang rowspan start'.split(' '),
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,

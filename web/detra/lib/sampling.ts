@@ -46,3 +46,7 @@ export function parse(row: Row, typed: string): number | undefined {
   const whole = row.step >= 1 ? Math.round(value) : value;
   return Math.min(row.max, Math.max(row.min, whole));
 }
+
+export function differsFromDefaults(own: Sampling, base: Sampling): boolean {
+  return rows.some((row) => differs(row, own, base));
+}

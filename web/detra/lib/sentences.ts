@@ -2,7 +2,12 @@
 
 // Sentences remembers how far it has told.
 export class Sentences {
-  #told = 0;
+  #told: number;
+
+  // What the answer began with was told before, or is there to be read.
+  constructor(start = '') {
+    this.#told = start.length;
+  }
 
   // take returns the sentences that were finished since the last call, or all that is left when the answer is done.
   take(text: string, done = false): string {

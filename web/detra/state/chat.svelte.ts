@@ -20,10 +20,10 @@ export class OpenChat {
   ready = $state(true); // false while the chat is read
   error = $state.raw<unknown>(); // why it could not be read
   asking = $state(false); // a message is on its way
-  // ended is called when an answer that was followed here is finished.
-  ended: (message: LiveMessage) => void = () => {};
+  created: (id: string) => void = () => {}; // told of a chat before it is shown
   #leave = new AbortController(); // aborted when this chat is left; ends what is followed
   #followed = new Set<string>();
+  #written = 0; // counts changes made here, so that a reading that began before one is not shown
 
   readonly children = $derived(childrenOf(this.messages));
   readonly path: Step<LiveMessage>[] = $derived(visiblePath(this.messages, this.children, this.meta.head));
@@ -51,10 +51,12 @@ export class OpenChat {
   // refresh reads the chat again. What is being followed is newer than what was read, and stays.
   async refresh(): Promise<void> {
     const { signal } = this.#leave;
+    const written = this.#written;
     if (!this.meta.id) return;
     try {
       const { messages = [], ...meta } = await api.chat(this.meta.id, signal);
       if (signal.aborted) return;
+      if (written !== this.#written) return await this.refresh();
       this.meta = meta;
       this.#take(messages);
       this.error = undefined;
@@ -102,16 +104,23 @@ export class OpenChat {
   // change shows at once what it saves. Of a chat that does not exist yet it is kept for its making.
   async change(patch: ChatPatch): Promise<void> {
     const before = this.meta;
+    this.#written++;
     this.meta = { ...before, ...patch };
     if (!before.id) return;
+    chats.touch(this.meta);
     try {
       const { messages: _, ...meta } = await api.patchChat(before.id, patch);
       if (this.meta.id === meta.id) this.meta = meta;
-      if (patch.title !== undefined || patch.model !== undefined) chats.touch(meta);
     } catch (e) {
       if (this.meta.id === before.id) this.meta = before;
+      chats.touch(before);
       throw e;
     }
+  }
+
+  // retitle takes the title from the list, where it may be given by the daemon or from elsewhere.
+  retitle(title: string): void {
+    if (title !== this.meta.title) this.meta = { ...this.meta, title };
   }
 
   // hear learns of an answer that was asked for elsewhere, as in another window.
@@ -129,11 +138,13 @@ export class OpenChat {
     const { model, system, sampling } = this.meta;
     const { messages: _, ...meta } = await api.createChat({ model, system, sampling });
     if (signal.aborted) throw signal.reason;
+    this.created(meta.id);
     this.meta = meta;
   }
 
   #show(fresh: Message[], head: string): void {
     const { messages } = this;
+    this.#written++;
     const known = new Map(messages.map((m) => [m.id, m]));
     for (const m of fresh) known.get(m.id)?.update(m);
     this.messages = [...messages, ...fresh.filter((m) => !known.has(m.id)).map((m) => new LiveMessage(m))];
@@ -165,7 +176,6 @@ export class OpenChat {
       clearTimeout(timer);
       this.#followed.delete(message.id);
       end();
-      this.ended(message);
     };
     const paint = () => {
       timer = undefined;

@@ -1,6 +1,6 @@
 // The list of conversations beside the messages: newest first, or those that a search found.
 import { api } from '../../shared/api';
-import type { ChatEvent, ChatSummary } from '../../shared/types';
+import type { ChatSummary } from '../../shared/types';
 
 const page = 50;
 
@@ -33,7 +33,7 @@ class ChatsState {
     this.#later(query ? 180 : 0, page);
   }
 
-  hear(_event: ChatEvent): void {
+  hear(): void {
     this.#later(250);
   }
 
