@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 	"unicode/utf8"
 
 	"github.com/centram/centram"
@@ -338,89 +336,6 @@ func TestDeletingAChatStopsItsAnswers(t *testing.T) {
 	n.send(404, "GET", "/api/v1/chats/"+chat.ID, "")
 	n.send(404, "GET", path+"/stream", "")
 	n.send(404, "POST", path+"/stop", `{}`)
-}
-
-func TestASilentStreamPings(t *testing.T) {
-	n := start(t, func(c *Config) { c.PingEvery = 10 * time.Millisecond })
-	goOn := make(chan struct{})
-	n.engine.says(goOn, "x")
-	path, _ := n.ask(n.newChat().ID, "", "q")
-	for _, stream := range []string{path + "/stream", "/api/v1/events"} {
-		v := n.view(stream)
-		pings := 0
-		for pings < 3 && v.lines.Scan() {
-			if v.lines.Text() == ": ping" {
-				pings++
-			} else if pings > 0 {
-				t.Fatalf("%s: got %q after a ping, want the next ping: it has one line end only", stream, v.lines.Text())
-			}
-		}
-	}
-	goOn <- struct{}{}
-}
-
-func TestASlowListenerIsDropped(t *testing.T) {
-	e := NewEvents()
-	slow, other := e.listen(), e.listen()
-	for i := range 300 {
-		e.publish("x", i)
-		<-other
-	}
-	got := 0
-	for range slow {
-		got++
-	}
-	if got != cap(slow) {
-		t.Errorf("got %d events, want %d and then the end", got, cap(slow))
-	}
-	e.unlisten(slow)
-	e.close()
-	if _, ok := <-other; ok {
-		t.Error("the other one is still open")
-	}
-}
-
-func TestSessionsSlideAndExpire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSessions(time.Now, &counting{})
-		first, _, err := s.open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 5 {
-			time.Sleep(11 * time.Hour)
-			if !s.knows(first) {
-				t.Fatal("a session in use expired")
-			}
-		}
-		time.Sleep(12 * time.Hour)
-		if s.knows(first) {
-			t.Error("an unused session lives after 12 hours")
-		}
-		var tokens []string
-		for range 26 {
-			token, _, err := s.open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			tokens = append(tokens, token)
-			time.Sleep(time.Minute)
-		}
-		if s.knows(tokens[0]) || !s.knows(tokens[1]) || !s.knows(tokens[25]) || s.knows("") {
-			t.Error("of 26 sessions the oldest, and only that, has to go")
-		}
-	})
-}
-
-// counting gives other bytes each time.
-type counting struct{ n byte }
-
-func (c *counting) Read(p []byte) (int, error) {
-	c.n++
-	for i := range p {
-		p[i] = c.n
-	}
-	return len(p), nil
 }
 
 func TestManyChatsAtOnce(t *testing.T) {

@@ -142,7 +142,7 @@ export const de: Dictionary = {
   answersIntro: 'Das gilt für jedes Gespräch, das nichts anderes sagt.',
   chatIntro: 'Das gilt nur für dieses Gespräch. Ein leeres Feld nimmt den Standard.',
   defaultModel: 'Standardmodell',
-  firstModel: 'Das erste vorhandene',
+  firstModel: 'Das erste',
   systemPrompt: 'Systemanweisung',
   systemHelp: 'Was dem Modell vor jedem Gespräch gesagt wird.',
   systemInherited: (text) => `Standard: ${text}`,

@@ -147,7 +147,7 @@ export const en = {
   answersIntro: 'These hold for every chat that does not say otherwise.',
   chatIntro: 'These hold for this chat only. A field left empty takes the default.',
   defaultModel: 'Default model',
-  firstModel: 'The first one there is',
+  firstModel: 'The first one',
   systemPrompt: 'System prompt',
   systemHelp: 'What the model is told before each conversation.',
   systemInherited: (text: string) => `Default: ${text}`,
