@@ -27,6 +27,7 @@ var allowed = map[string]struct {
 	"server/ollama": {[]string{"", "engine", "models", "server/wire"}, "a wire format over the engine"},
 	"server/wire":   {[]string{"", "engine", "models"}, "what both wire formats read alike"},
 	"server/web":    {nil, "the embedded pages"},
+	"build/e2e":     {[]string{"gguf"}, "starts the built program and a browser"},
 	"build/bench":   {[]string{"gguf", "llama"}, "a measuring program"},
 }
 

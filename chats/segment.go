@@ -27,9 +27,14 @@ var scriptsApart = []*unicode.RangeTable{
 
 // vowelMarks are the points of Arabic and Hebrew, and the Arabic stretching line: most people write without them.
 var vowelMarks = &unicode.RangeTable{R16: []unicode.Range16{
-	{Lo: 0x0591, Hi: 0x05BD, Stride: 1}, {Lo: 0x05BF, Hi: 0x05BF, Stride: 1}, {Lo: 0x05C1, Hi: 0x05C2, Stride: 1},
-	{Lo: 0x05C4, Hi: 0x05C5, Stride: 1}, {Lo: 0x0610, Hi: 0x061A, Stride: 1}, {Lo: 0x0640, Hi: 0x0640, Stride: 1},
-	{Lo: 0x064B, Hi: 0x065F, Stride: 1}, {Lo: 0x0670, Hi: 0x0670, Stride: 1},
+	{Lo: 0x0591, Hi: 0x05BD, Stride: 1},
+	{Lo: 0x05BF, Hi: 0x05BF, Stride: 1},
+	{Lo: 0x05C1, Hi: 0x05C2, Stride: 1},
+	{Lo: 0x05C4, Hi: 0x05C5, Stride: 1},
+	{Lo: 0x0610, Hi: 0x061A, Stride: 1},
+	{Lo: 0x0640, Hi: 0x0640, Stride: 1},
+	{Lo: 0x064B, Hi: 0x065F, Stride: 1},
+	{Lo: 0x0670, Hi: 0x0670, Stride: 1},
 }}
 
 // segment rewrites text for the index. Readable text comes back with unsegment.

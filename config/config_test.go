@@ -86,18 +86,18 @@ func TestTheHigherLayerWins(t *testing.T) {
 
 func TestMistakesAreNamedWithFileLineAndKey(t *testing.T) {
 	for text, want := range map[string]string{
-		"listen = \"127.0.0.1:9740\"\nthread = 3\n":    `config.toml:2: there is no setting "thread"`,
-		"\n\nthreads = \"3\"\n":                        `config.toml:3: threads: the text "3" is not a whole number`,
-		"threads = -1":                                 `config.toml:1: threads: "-1" is not a whole number, not negative`,
-		"listen = 9740":                                `config.toml:1: listen: the number 9740 is not an address`,
-		"listen = \"nonsense\"":                        `config.toml:1: listen: "nonsense" is not an address`,
-		"keep_alive = \"soon\"":                        `config.toml:1: keep_alive: "soon" is not a time`,
-		"memory_limit = \"many\"":                      `config.toml:1: memory_limit: "many" is not a size`,
-		"log_level = \"loud\"":                         `config.toml:1: log_level: "loud" is not debug`,
-		"allowed_hosts = \"a\"":                        `config.toml:1: allowed_hosts: the text "a" is not a list`,
-		"context = 1.5":                                `config.toml:1: context: 1.5 is not a whole number`,
-		"threads = 1\nthreads":                         `config.toml:2:`,
-		"[listen]\nport = 1":                           `config.toml:1: listen:`,
+		"listen = \"127.0.0.1:9740\"\nthread = 3\n":     `config.toml:2: there is no setting "thread"`,
+		"\n\nthreads = \"3\"\n":                         `config.toml:3: threads: the text "3" is not a whole number`,
+		"threads = -1":                                  `config.toml:1: threads: "-1" is not a whole number, not negative`,
+		"listen = 9740":                                 `config.toml:1: listen: the number 9740 is not an address`,
+		"listen = \"nonsense\"":                         `config.toml:1: listen: "nonsense" is not an address`,
+		"keep_alive = \"soon\"":                         `config.toml:1: keep_alive: "soon" is not a time`,
+		"memory_limit = \"many\"":                       `config.toml:1: memory_limit: "many" is not a size`,
+		"log_level = \"loud\"":                          `config.toml:1: log_level: "loud" is not debug`,
+		"allowed_hosts = \"a\"":                         `config.toml:1: allowed_hosts: the text "a" is not a list`,
+		"context = 1.5":                                 `config.toml:1: context: 1.5 is not a whole number`,
+		"threads = 1\nthreads":                          `config.toml:2:`,
+		"[listen]\nport = 1":                            `config.toml:1: listen:`,
 		"threads = 1\n[server]\nlisten = \"1.2.3.4:5\"": `config.toml:2: there is no setting "server"`,
 	} {
 		_, err := load(t, text, nil)

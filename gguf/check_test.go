@@ -131,29 +131,43 @@ func TestCheckRefusesModelsThatWouldHurtLlamaCpp(t *testing.T) {
 		{"predicting layers", u32("qwen2.nextn_predict_layers", 2), "nextn_predict_layers is 2"},
 		{"not causal", func(d *draft) { d.set("qwen2.attention.causal", Of(false)) }, "causal is false"},
 		{"pooling", u32("qwen2.pooling_type", 99), "pooling_type is 99"},
-		{"classifier", func(d *draft) { d.set("qwen2.classifier.output_labels", List([]string{"a"})) },
-			"output_labels"},
+		{
+			"classifier", func(d *draft) { d.set("qwen2.classifier.output_labels", List([]string{"a"})) },
+			"output_labels",
+		},
 		{"vocabulary size differs", u32("qwen2.vocab_size", 290), "vocab_size says 290"},
-		{"file type of another kind", func(d *draft) { d.set("general.file_type", Of("F16")) },
-			"file_type is a string"},
+		{
+			"file type of another kind", func(d *draft) { d.set("general.file_type", Of("F16")) },
+			"file_type is a string",
+		},
 
 		{"no embedding tensor", func(d *draft) { d.dropTensor("token_embd.weight") }, "token_embd.weight is missing"},
 		{"no bias", func(d *draft) { d.dropTensor("blk.1.attn_k.bias") }, "blk.1.attn_k.bias is missing"},
-		{"embedding short of the vocabulary", func(d *draft) { d.tensor("token_embd.weight", F32, 32, 288) },
-			"token_embd.weight has shape [32 288], but its keys ask for [32 289]"},
+		{
+			"embedding short of the vocabulary", func(d *draft) { d.tensor("token_embd.weight", F32, 32, 288) },
+			"token_embd.weight has shape [32 288], but its keys ask for [32 289]",
+		},
 		{"embedding transposed", func(d *draft) { d.tensor("token_embd.weight", F32, 289, 32) }, "has shape [289 32]"},
 		{"norm too long", func(d *draft) { d.tensor("output_norm.weight", F32, 33) }, "has shape [33]"},
 		{"norm in F16", func(d *draft) { d.tensor("output_norm.weight", F16, 32) }, "in F32 only"},
 		{"bias in F16", func(d *draft) { d.tensor("blk.0.attn_q.bias", F16, 32) }, "in F32 only"},
-		{"matrix of integers", func(d *draft) { d.tensor("blk.0.ffn_up.weight", 26, 32, 64) },
-			"I32, which llama.cpp cannot"},
-		{"matrix of Q8_1", func(d *draft) { d.tensor("token_embd.weight", 9, 32, 289) },
-			"Q8_1, which llama.cpp cannot"},
-		{"matrix in a third dimension", func(d *draft) { d.tensor("blk.0.ffn_up.weight", F32, 32, 64, 2) },
-			"has shape [32 64 2]"},
+		{
+			"matrix of integers", func(d *draft) { d.tensor("blk.0.ffn_up.weight", 26, 32, 64) },
+			"I32, which llama.cpp cannot",
+		},
+		{
+			"matrix of Q8_1", func(d *draft) { d.tensor("token_embd.weight", 9, 32, 289) },
+			"Q8_1, which llama.cpp cannot",
+		},
+		{
+			"matrix in a third dimension", func(d *draft) { d.tensor("blk.0.ffn_up.weight", F32, 32, 64, 2) },
+			"has shape [32 64 2]",
+		},
 		{"a tensor more", func(d *draft) { d.tensor("blk.0.smuggled", F32, 1) }, "blk.0.smuggled has no place"},
-		{"output of another shape", func(d *draft) { d.tensor("output.weight", F32, 32, 288) },
-			"output.weight has shape"},
+		{
+			"output of another shape", func(d *draft) { d.tensor("output.weight", F32, 32, 288) },
+			"output.weight has shape",
+		},
 
 		{"no tokenizer", func(d *draft) { d.drop("tokenizer.ggml.model") }, "no tokenizer"},
 		{"no tokens", func(d *draft) { d.drop("tokenizer.ggml.tokens") }, "no list of tokens"},
@@ -164,8 +178,10 @@ func TestCheckRefusesModelsThatWouldHurtLlamaCpp(t *testing.T) {
 			d.set("tokenizer.ggml.tokens", List(d.tokens()[:288]))
 		}, "288 tokens but 289 token types"},
 		{"tokens equal", func(d *draft) { d.tokens()[7] = "a" }, "tokens 7 and 97 are the same"},
-		{"tokens equal when named", func(d *draft) { list := d.tokens(); list[7], list[8] = "", "[EMPTY_7]" },
-			"tokens 7 and 8 are the same"},
+		{
+			"tokens equal when named", func(d *draft) { list := d.tokens(); list[7], list[8] = "", "[EMPTY_7]" },
+			"tokens 7 and 8 are the same",
+		},
 		{"token with a zero byte", func(d *draft) { d.tokens()[7] = "b\x00" }, "token 7 has a zero byte"},
 		{"token not UTF-8", func(d *draft) { d.tokens()[7] = "\xc3" }, "token 7 is not UTF-8"},
 		{"token long", func(d *draft) { d.tokens()[7] = strings.Repeat("a", 4097) }, "token 7 is 4097 bytes"},
@@ -179,52 +195,80 @@ func TestCheckRefusesModelsThatWouldHurtLlamaCpp(t *testing.T) {
 			types[3] = tokenByte
 			d.set("tokenizer.ggml.token_type", List(types))
 		}, "token 3 is of the byte type"},
-		{"types too many", func(d *draft) { d.set("tokenizer.ggml.token_type", List(make([]int32, 290))) },
-			"290 token types"},
-		{"types too few", func(d *draft) { d.set("tokenizer.ggml.token_type", List(make([]int32, 1))) },
-			"1 token types"},
+		{
+			"types too many", func(d *draft) { d.set("tokenizer.ggml.token_type", List(make([]int32, 290))) },
+			"290 token types",
+		},
+		{
+			"types too few", func(d *draft) { d.set("tokenizer.ggml.token_type", List(make([]int32, 1))) },
+			"1 token types",
+		},
 		{"type negative", func(d *draft) {
 			types := make([]int32, 289)
 			types[3] = -1
 			d.set("tokenizer.ggml.token_type", List(types))
 		}, "token 3 is of unknown type -1"},
-		{"types unsigned", func(d *draft) { d.set("tokenizer.ggml.token_type", List(make([]uint32, 289))) },
-			"not a list of i32"},
+		{
+			"types unsigned", func(d *draft) { d.set("tokenizer.ggml.token_type", List(make([]uint32, 289))) },
+			"not a list of i32",
+		},
 		{"scores too few", func(d *draft) { d.set("tokenizer.ggml.scores", List(make([]float32, 288))) }, "288 scores"},
-		{"scores f64", func(d *draft) { d.set("tokenizer.ggml.scores", List(make([]float64, 289))) },
-			"not a list of f32"},
+		{
+			"scores f64", func(d *draft) { d.set("tokenizer.ggml.scores", List(make([]float64, 289))) },
+			"not a list of f32",
+		},
 		{"score not a number", func(d *draft) {
 			scores := make([]float32, 289)
 			scores[5] = float32(math.NaN())
 			d.set("tokenizer.ggml.scores", List(scores))
 		}, "score of its token 5 is NaN"},
 		{"no merges", func(d *draft) { d.drop("tokenizer.ggml.merges") }, "merges is missing"},
-		{"merges of numbers", func(d *draft) { d.set("tokenizer.ggml.merges", List([]uint8{1})) },
-			"not a list of strings"},
-		{"merge of one", func(d *draft) { d.set("tokenizer.ggml.merges", List([]string{"ab"})) },
-			"merge 0 is not a pair"},
-		{"merge with nothing", func(d *draft) { d.set("tokenizer.ggml.merges", List([]string{"a b", " c"})) },
-			"merge 1 is not a pair"},
-		{"merge of three", func(d *draft) { d.set("tokenizer.ggml.merges", List([]string{"a b c"})) },
-			"merge 0 is not a pair"},
-		{"merge twice", func(d *draft) { d.set("tokenizer.ggml.merges", List([]string{"a b", "a b"})) },
-			"merges 0 and 1 are the same"},
-		{"end token out of range", u32("tokenizer.ggml.eos_token_id", 289),
-			"eos_token_id is 289, but it has 289 tokens"},
-		{"token id negative", func(d *draft) { d.set("tokenizer.ggml.bos_token_id", Of(int32(-5))) },
-			"is a i32, not a u32"},
-		{"token id wide", func(d *draft) { d.set("tokenizer.ggml.fim_pre_token_id", Of(uint64(1))) },
-			"is a u64, not a u32"},
+		{
+			"merges of numbers", func(d *draft) { d.set("tokenizer.ggml.merges", List([]uint8{1})) },
+			"not a list of strings",
+		},
+		{
+			"merge of one", func(d *draft) { d.set("tokenizer.ggml.merges", List([]string{"ab"})) },
+			"merge 0 is not a pair",
+		},
+		{
+			"merge with nothing", func(d *draft) { d.set("tokenizer.ggml.merges", List([]string{"a b", " c"})) },
+			"merge 1 is not a pair",
+		},
+		{
+			"merge of three", func(d *draft) { d.set("tokenizer.ggml.merges", List([]string{"a b c"})) },
+			"merge 0 is not a pair",
+		},
+		{
+			"merge twice", func(d *draft) { d.set("tokenizer.ggml.merges", List([]string{"a b", "a b"})) },
+			"merges 0 and 1 are the same",
+		},
+		{
+			"end token out of range", u32("tokenizer.ggml.eos_token_id", 289),
+			"eos_token_id is 289, but it has 289 tokens",
+		},
+		{
+			"token id negative", func(d *draft) { d.set("tokenizer.ggml.bos_token_id", Of(int32(-5))) },
+			"is a i32, not a u32",
+		},
+		{
+			"token id wide", func(d *draft) { d.set("tokenizer.ggml.fim_pre_token_id", Of(uint64(1))) },
+			"is a u64, not a u32",
+		},
 		{"flag a number", u32("tokenizer.ggml.add_bos_token", 1), "add_bos_token is a u32, not a bool"},
 		{"name of another model", func(d *draft) { d.set("general.name", Of("My Phi-3")) }, "named after Phi-3"},
-		{"suppressed out of range", func(d *draft) { d.set("tokenizer.ggml.suppress_tokens", List([]int32{-1})) },
-			"suppress_tokens"},
+		{
+			"suppressed out of range", func(d *draft) { d.set("tokenizer.ggml.suppress_tokens", List([]int32{-1})) },
+			"suppress_tokens",
+		},
 		{"template long", func(d *draft) {
 			d.set("tokenizer.chat_template", Of(strings.Repeat("x", MaxChatTemplateBytes+1)))
 		}, "chat_template is 65537 bytes long"},
 		{"template with a zero byte", func(d *draft) { d.set("tokenizer.chat_template", Of("a\x00b")) }, "zero byte"},
-		{"template a list", func(d *draft) { d.set("tokenizer.chat_template", List([]string{"a"})) },
-			"is a list, not a string"},
+		{
+			"template a list", func(d *draft) { d.set("tokenizer.chat_template", List([]string{"a"})) },
+			"is a list, not a string",
+		},
 		{"pre-tokenizer a number", u32("tokenizer.ggml.pre", 1), "tokenizer.ggml.pre is a u32"},
 
 		{"slice of other length", u32("centram.slice.layers", 9), "says it is layers 0 to 9 of 9, but has 2"},

@@ -28,8 +28,10 @@ var lookalikes = []struct {
 	what, hint string
 }{
 	{prefix("FUGG"), "it looks like a big-endian GGUF file", "Get the little-endian version."},
-	{prefix("version https://git-lfs"), "it is a Git LFS pointer, which stands for the real file",
-		"Fetch the real file with: git lfs pull"},
+	{
+		prefix("version https://git-lfs"), "it is a Git LFS pointer, which stands for the real file",
+		"Fetch the real file with: git lfs pull",
+	},
 	{prefix("PK\x03\x04"), "it looks like a zip archive, such as a PyTorch checkpoint", convert},
 	{prefix("\x80\x02"), "it looks like a Python pickle, such as an old PyTorch checkpoint", convert},
 	{prefix("\x89HDF"), "it looks like an HDF5 file, such as a Keras model", convert},
@@ -38,8 +40,10 @@ var lookalikes = []struct {
 	{prefix("fmgg"), "it is a model in the GGMF format of before GGUF", "Get a GGUF conversion of the model."},
 	{prefix("tjgg"), "it is a model in the GGJT format of before GGUF", "Get a GGUF conversion of the model."},
 	{prefix("algg"), "it is an adapter in the GGLA format of before GGUF", "Get a GGUF conversion of the adapter."},
-	{text("<"), "it is a web page or XML",
-		"The server may have sent a login or error page: check the address and download again."},
+	{
+		text("<"), "it is a web page or XML",
+		"The server may have sent a login or error page: check the address and download again.",
+	},
 	{text("{"), "it is JSON", "The server may have sent an error: look inside, and check the address."},
 	{prefix("\x1f\x8b"), "it looks like a gzip archive", unpack},
 	{prefix("\x28\xb5\x2f\xfd"), "it looks like a zstd archive", unpack},

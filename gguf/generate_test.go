@@ -204,9 +204,23 @@ func TestFloat16RoundsLikeIEEE(t *testing.T) {
 		f    float32
 		want uint16
 	}{
-		{0, 0}, {float32(math.Copysign(0, -1)), 0x8000}, {1, 0x3c00}, {-2, 0xc000}, {65504, 0x7bff}, {65519, 0x7bff},
-		{65520, 0x7c00}, {float32(math.Inf(-1)), 0xfc00}, {0x1p-14, 0x0400}, {0x1p-24, 1}, {0x1p-25, 0}, {0x1.8p-25, 1},
-		{0x1.ff8p-15, 0x3ff}, {0x1.ffcp-15, 0x400}, {1 + 0x1p-11, 0x3c00}, {1 + 0x3p-11, 0x3c02}, {0.1, 0x2e66},
+		{0, 0},
+		{float32(math.Copysign(0, -1)), 0x8000},
+		{1, 0x3c00},
+		{-2, 0xc000},
+		{65504, 0x7bff},
+		{65519, 0x7bff},
+		{65520, 0x7c00},
+		{float32(math.Inf(-1)), 0xfc00},
+		{0x1p-14, 0x0400},
+		{0x1p-24, 1},
+		{0x1p-25, 0},
+		{0x1.8p-25, 1},
+		{0x1.ff8p-15, 0x3ff},
+		{0x1.ffcp-15, 0x400},
+		{1 + 0x1p-11, 0x3c00},
+		{1 + 0x3p-11, 0x3c02},
+		{0.1, 0x2e66},
 		{float32(math.NaN()), 0x7e00},
 	} {
 		if got := float16(row.f); got != row.want {

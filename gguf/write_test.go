@@ -57,8 +57,10 @@ func TestWriteRefusesWhatReadRefuses(t *testing.T) {
 		"broken row":      {tensors: row("t", Q8_0, 31), want: "multiple of 32"},
 		"unknown type":    {tensors: row("t", Type(5), 32), want: "unknown type"},
 		"too large":       {tensors: append(row("t", Type(24), 1<<62), row("u", Type(24), 1<<62)...), want: "too large"},
-		"larger than ever": {tensors: row("t", F32, math.MaxUint64, math.MaxUint64),
-			want: "impossible shape"},
+		"larger than ever": {
+			tensors: row("t", F32, math.MaxUint64, math.MaxUint64),
+			want:    "impossible shape",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer

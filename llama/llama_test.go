@@ -397,7 +397,6 @@ func TestChatsAreRenderedAndToolCallsRead(t *testing.T) {
 			t.Errorf("the messages %s were taken", bad)
 		}
 	}
-
 }
 
 // The template is Qwen's own, from the pinned source: what it makes of tools is what users of Qwen 2.5 get.

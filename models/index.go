@@ -95,9 +95,11 @@ func values(m Model) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []any{m.Name, m.Path, string(files), m.SizeBytes, m.Architecture, m.Parameters, m.Layers, m.Embedding, m.Context,
+	return []any{
+		m.Name, m.Path, string(files), m.SizeBytes, m.Architecture, m.Parameters, m.Layers, m.Embedding, m.Context,
 		m.Quantization, m.ChatTemplate, m.Template, m.License, m.KVBytesPerToken, m.Digest, m.State, problem,
-		m.ImportedAt.UnixMilli()}, nil
+		m.ImportedAt.UnixMilli(),
+	}, nil
 }
 
 func deleteModel(ctx context.Context, db *sql.DB, m Model, unlist bool) error {

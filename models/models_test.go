@@ -125,10 +125,21 @@ func TestNames(t *testing.T) {
 		asked, want string
 		code        centram.Code
 	}{
-		{"", "toy", ""}, {"", "toy-2", ""}, {"qwen:7b", "qwen:7b", ""}, {"a.b_c-d", "a.b_c-d", ""}, {"x:latest", "x", ""},
-		{"toy", "", centram.Conflict}, {"Upper", "", centram.Invalid}, {"a/b", "", centram.Invalid},
-		{"../x", "", centram.Invalid}, {"-x", "", centram.Invalid}, {"a b", "", centram.Invalid}, {":x", "", centram.Invalid},
-		{"a:", "", centram.Invalid}, {strings.Repeat("a", 200), "", centram.Invalid}, {"ä", "", centram.Invalid},
+		{"", "toy", ""},
+		{"", "toy-2", ""},
+		{"qwen:7b", "qwen:7b", ""},
+		{"a.b_c-d", "a.b_c-d", ""},
+		{"x:latest", "x", ""},
+		{"toy", "", centram.Conflict},
+		{"Upper", "", centram.Invalid},
+		{"a/b", "", centram.Invalid},
+		{"../x", "", centram.Invalid},
+		{"-x", "", centram.Invalid},
+		{"a b", "", centram.Invalid},
+		{":x", "", centram.Invalid},
+		{"a:", "", centram.Invalid},
+		{strings.Repeat("a", 200), "", centram.Invalid},
+		{"ä", "", centram.Invalid},
 	} {
 		m, err := f.Import(t.Context(), write(t, toy(), dir, string(rune('a'+i)), "Toy.gguf"), row.asked)
 		if centram.CodeOf(err) != row.code || m.Name != row.want {

@@ -54,7 +54,9 @@ func TestThePromptIsTheBranch(t *testing.T) {
 
 	got := n.engine.last()
 	want := []engine.Message{
-		{Role: "system", Content: "Be brief."}, {Role: "user", Content: "one"}, {Role: "assistant", Content: "Hello, world."},
+		{Role: "system", Content: "Be brief."},
+		{Role: "user", Content: "one"},
+		{Role: "assistant", Content: "Hello, world."},
 		{Role: "user", Content: "two, edited"},
 	}
 	if fmt.Sprint(got.Chat.Messages) != fmt.Sprint(want) || got.Chat.Continue {

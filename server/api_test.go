@@ -13,6 +13,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/chats"
+	"github.com/centram/centram/server/web"
 )
 
 func TestTheDescriptionIsAsPromised(t *testing.T) {
@@ -232,8 +233,11 @@ func TestWebApps(t *testing.T) {
 			"Content-Encoding": "gzip", "Content-Type": "text/javascript; charset=utf-8",
 		}, packed.String()},
 		{"/detra/assets/index-C0ffee_-9.js", []string{"Accept-Encoding", "gzip;q=0"}, 200, map[string]string{"Content-Encoding": ""}, "script"},
-		{"/detra/assets/gone.js", nil, 404, nil, ""}, {"/icon.svg", nil, 200, map[string]string{"Content-Type": "image/svg+xml"}, "<svg/>"},
-		{"/.built", nil, 404, nil, ""}, {"/detra/../../etc/passwd", nil, 200, nil, "page"}, {"/detra/%2e%2e/icon.svg", nil, 404, nil, ""},
+		{"/detra/assets/gone.js", nil, 404, nil, ""},
+		{"/icon.svg", nil, 200, map[string]string{"Content-Type": "image/svg+xml"}, "<svg/>"},
+		{"/.built", nil, 404, nil, ""},
+		{"/detra/../../etc/passwd", nil, 200, nil, "page"},
+		{"/detra/%2e%2e/icon.svg", nil, 404, nil, ""},
 	} {
 		got := n.do(n.request("GET", row.path, nil, row.header...))
 		if got.status != row.status || row.body != "" && string(got.body) != row.body {
@@ -251,7 +255,7 @@ func TestWebApps(t *testing.T) {
 }
 
 func TestTheProgramHasAPageWithoutAWebBuild(t *testing.T) {
-	n := start(t, nil)
+	n := start(t, func(c *Config) { c.Web = web.Stub() })
 	if got := n.send(200, "GET", "/detra/", ""); !strings.Contains(string(got.body), "Centram") {
 		t.Errorf("got %s", got.body)
 	}

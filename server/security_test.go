@@ -74,11 +74,22 @@ func TestPagesElsewhereChangeNothing(t *testing.T) {
 		origin, site string
 		want         int
 	}{
-		{"", "", 201}, {n.url, "", 201}, {n.url, "same-origin", 201}, {"", "same-origin", 201}, {"", "none", 201},
+		{"", "", 201},
+		{n.url, "", 201},
+		{n.url, "same-origin", 201},
+		{"", "same-origin", 201},
+		{"", "none", 201},
 		{"https://friend.example", "cross-site", 201},
-		{"https://evil.example", "cross-site", 403}, {"https://evil.example", "", 403}, {"null", "", 403}, {"null", "same-origin", 403},
-		{"", "cross-site", 403}, {"", "same-site", 403}, {"https://evil.example", "same-origin", 403},
-		{strings.Replace(n.url, "http:", "https:", 1), "", 403}, {"http://127.0.0.1:1", "", 403}, {"http://localhost", "same-site", 403},
+		{"https://evil.example", "cross-site", 403},
+		{"https://evil.example", "", 403},
+		{"null", "", 403},
+		{"null", "same-origin", 403},
+		{"", "cross-site", 403},
+		{"", "same-site", 403},
+		{"https://evil.example", "same-origin", 403},
+		{strings.Replace(n.url, "http:", "https:", 1), "", 403},
+		{"http://127.0.0.1:1", "", 403},
+		{"http://localhost", "same-site", 403},
 	} {
 		got := n.do(n.request("POST", "/api/v1/chats", strings.NewReader(`{}`), "Origin", row.origin, "Sec-Fetch-Site", row.site))
 		if got.status != row.want {
@@ -105,11 +116,17 @@ func TestBodiesMustBeJSON(t *testing.T) {
 		path, kind, origin string
 		want               int
 	}{
-		{"/api/v1/chats", "application/json", "", 201}, {"/api/v1/chats", "application/json; charset=utf-8", "", 201},
-		{"/api/v1/chats", "text/plain", "", 415}, {"/api/v1/chats", "application/x-www-form-urlencoded", "", 415},
-		{"/api/v1/chats", "", "", 415}, {"/api/v1/chats", "multipart/form-data; boundary=x", "", 415}, {"/api/v1/chats", "json", "", 415},
-		{"/api/chat", "application/x-www-form-urlencoded", "", 200}, {"/api/chat", "", "", 200},
-		{"/api/chat", "text/plain", n.url, 415}, {"/v1/chat/completions", "text/plain", n.url, 415},
+		{"/api/v1/chats", "application/json", "", 201},
+		{"/api/v1/chats", "application/json; charset=utf-8", "", 201},
+		{"/api/v1/chats", "text/plain", "", 415},
+		{"/api/v1/chats", "application/x-www-form-urlencoded", "", 415},
+		{"/api/v1/chats", "", "", 415},
+		{"/api/v1/chats", "multipart/form-data; boundary=x", "", 415},
+		{"/api/v1/chats", "json", "", 415},
+		{"/api/chat", "application/x-www-form-urlencoded", "", 200},
+		{"/api/chat", "", "", 200},
+		{"/api/chat", "text/plain", n.url, 415},
+		{"/v1/chat/completions", "text/plain", n.url, 415},
 	} {
 		r := n.request("POST", row.path, strings.NewReader(`{}`), "Content-Type", row.kind, "Origin", row.origin)
 		if got := n.do(r); got.status != row.want {
@@ -147,9 +164,16 @@ func TestTokensGuardWhatIsOurs(t *testing.T) {
 		}
 	}
 	for _, row := range []struct{ method, path string }{
-		{"POST", "/api/v1/models/import"}, {"DELETE", "/api/v1/models/toy"}, {"POST", "/api/v1/models/toy/load"},
-		{"POST", "/api/v1/models/toy/unload"}, {"PUT", "/api/v1/settings"}, {"POST", "/api/v1/chats"}, {"GET", "/api/v1/events"},
-		{"DELETE", "/api/v1/chats/x"}, {"GET", "/api/v1/chats/x/messages/y/stream"}, {"POST", "/api/v1/../v1/chats"},
+		{"POST", "/api/v1/models/import"},
+		{"DELETE", "/api/v1/models/toy"},
+		{"POST", "/api/v1/models/toy/load"},
+		{"POST", "/api/v1/models/toy/unload"},
+		{"PUT", "/api/v1/settings"},
+		{"POST", "/api/v1/chats"},
+		{"GET", "/api/v1/events"},
+		{"DELETE", "/api/v1/chats/x"},
+		{"GET", "/api/v1/chats/x/messages/y/stream"},
+		{"POST", "/api/v1/../v1/chats"},
 		{"GET", "/api/v1/%63hats"},
 	} {
 		if got := n.do(n.request(row.method, row.path, nil, "Authorization", "")).status; got != 401 {
@@ -244,10 +268,14 @@ func TestErrorsKeepTheirSecretsAndTheirWording(t *testing.T) {
 		want         int
 		body         string
 	}{
-		{"GET", "/v1/panic", 500, "openai: Something went wrong"}, {"GET", "/v1/fail", 500, "openai: Something went wrong"},
-		{"GET", "/v1/nothing", 404, "openai: There is nothing at /v1/nothing."}, {"GET", "/api/nothing", 404, "ollama: "},
-		{"GET", "/api/v1/nothing", 404, `{"error":{"code":"not_found"`}, {"GET", "/nothing", 404, `{"error":{"code":"not_found"`},
-		{"DELETE", "/api/v1/chats", 405, `{"error":{"code":"unsupported"`}, {"GET", "/api/v10", 404, "ollama: "},
+		{"GET", "/v1/panic", 500, "openai: Something went wrong"},
+		{"GET", "/v1/fail", 500, "openai: Something went wrong"},
+		{"GET", "/v1/nothing", 404, "openai: There is nothing at /v1/nothing."},
+		{"GET", "/api/nothing", 404, "ollama: "},
+		{"GET", "/api/v1/nothing", 404, `{"error":{"code":"not_found"`},
+		{"GET", "/nothing", 404, `{"error":{"code":"not_found"`},
+		{"DELETE", "/api/v1/chats", 405, `{"error":{"code":"unsupported"`},
+		{"GET", "/api/v10", 404, "ollama: "},
 		{"GET", "/detra/x.js", 404, `{"error":{"code":"not_found"`},
 	} {
 		got := n.do(n.request(row.method, row.path+"?secret=query", nil))

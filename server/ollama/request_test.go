@@ -51,8 +51,10 @@ func TestChatReachesTheEngineWhole(t *testing.T) {
 				{Role: "tool", Content: "rain", Name: "weather", ToolCallID: "call_1"},
 				{Role: "tool", Content: "noon", Name: "now", ToolCallID: "call_2"},
 			},
-			Tools: []engine.Tool{{Name: "weather", Description: "The weather.",
-				Parameters: json.RawMessage(`{"type":"object","properties":{"city":{"type":"string"}}}`)}},
+			Tools: []engine.Tool{{
+				Name: "weather", Description: "The weather.",
+				Parameters: json.RawMessage(`{"type":"object","properties":{"city":{"type":"string"}}}`),
+			}},
 			ParallelToolCalls: true,
 			JSONSchema:        json.RawMessage(`{"type":"object"}`),
 		},
@@ -162,8 +164,13 @@ func TestRefusals(t *testing.T) {
 
 func TestHeadAndAliases(t *testing.T) {
 	for _, row := range []struct{ method, path string }{
-		{"HEAD", "/"}, {"GET", "/ollama"}, {"HEAD", "/ollama/"}, {"HEAD", "/api/version"}, {"HEAD", "/api/tags"},
-		{"GET", "/ollama/api/tags"}, {"GET", "/ollama/api/api/tags"},
+		{"HEAD", "/"},
+		{"GET", "/ollama"},
+		{"HEAD", "/ollama/"},
+		{"HEAD", "/api/version"},
+		{"HEAD", "/api/tags"},
+		{"GET", "/ollama/api/tags"},
+		{"GET", "/ollama/api/api/tags"},
 	} {
 		if got := wiretest.Do(api(config(&wiretest.Engine{})), row.method, row.path, ""); got.Code != http.StatusOK {
 			t.Errorf("%s %s: got %d", row.method, row.path, got.Code)

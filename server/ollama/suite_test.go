@@ -238,8 +238,10 @@ func (s *session) limit(t *testing.T) {
 
 func (s *session) raw(t *testing.T) {
 	var g got
-	s.call(t, "POST", "/api/generate", object{"model": s.model, "prompt": "Once upon a time", "raw": true, "stream": false,
-		"options": object{"num_predict": 4}}, http.StatusOK, &g)
+	s.call(t, "POST", "/api/generate", object{
+		"model": s.model, "prompt": "Once upon a time", "raw": true, "stream": false,
+		"options": object{"num_predict": 4},
+	}, http.StatusOK, &g)
 	if g.Response == "" || !g.Done {
 		t.Errorf("got %+v", g)
 	}

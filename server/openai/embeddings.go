@@ -77,8 +77,10 @@ func (h *handler) embeddings(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	out := embeddingAnswer{Object: "list", Data: make([]embeddingObject, len(vectors)), Model: model,
-		Usage: embeddingUsage{result.PromptTokens, result.PromptTokens}}
+	out := embeddingAnswer{
+		Object: "list", Data: make([]embeddingObject, len(vectors)), Model: model,
+		Usage: embeddingUsage{result.PromptTokens, result.PromptTokens},
+	}
 	for i, v := range vectors {
 		out.Data[i] = embeddingObject{"embedding", i, encode(v)}
 	}

@@ -47,8 +47,10 @@ func TestTranscripts(t *testing.T) {
 		{"chat-stream-progress", "POST", "/v1/chat/completions", `{` + hello + `,"stream":true,"return_progress":true}`, wiretest.Say(reading...)},
 		{"chat-stream-lost", "POST", "/v1/chat/completions", `{` + hello + `,"stream":true}`, wiretest.Say(lost...)},
 		{"chat-stream-internal", "POST", "/v1/chat/completions", `{` + hello + `,"stream":true}`, wiretest.Say(secret...)},
-		{"chat-stream-late-refusal", "POST", "/v1/chat/completions", `{` + hello + `,"stream":true}`,
-			wiretest.Say(wiretest.Step{Sleep: 20 * time.Second, Err: tooLong})},
+		{
+			"chat-stream-late-refusal", "POST", "/v1/chat/completions", `{` + hello + `,"stream":true}`,
+			wiretest.Say(wiretest.Step{Sleep: 20 * time.Second, Err: tooLong}),
+		},
 		{"chat-stream-refused", "POST", "/v1/chat/completions", `{` + hello + `,"stream":true}`, wiretest.Say(wiretest.Step{Err: tooLong})},
 		{"chat-internal", "POST", "/v1/chat/completions", `{` + hello + `}`, wiretest.Say(secret...)},
 		{"chat-unknown-model", "POST", "/v1/chat/completions", `{"model":"nobody","messages":[{"role":"user","content":"Hi"}]}`, nil},

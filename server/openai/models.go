@@ -26,8 +26,10 @@ type modelMeta struct {
 }
 
 func objectOf(m models.Model) modelObject {
-	o := modelObject{ID: m.Name, Object: "model", OwnedBy: "centram",
-		Meta: modelMeta{m.Context, m.Embedding, m.Parameters, m.SizeBytes}}
+	o := modelObject{
+		ID: m.Name, Object: "model", OwnedBy: "centram",
+		Meta: modelMeta{m.Context, m.Embedding, m.Parameters, m.SizeBytes},
+	}
 	if !m.ImportedAt.IsZero() {
 		o.Created = m.ImportedAt.Unix()
 	}

@@ -33,6 +33,7 @@ type oneModel struct{}
 func (oneModel) List(context.Context) ([]models.Model, error) {
 	return []models.Model{{Name: "toy"}}, nil
 }
+
 func (oneModel) Get(_ context.Context, name string) (models.Model, error) {
 	return models.Model{Name: name}, nil
 }

@@ -19,8 +19,11 @@ func Apps() fs.FS {
 	if apps := below(dist, "dist"); built(apps) {
 		return apps
 	}
-	return below(stub, "stub")
+	return Stub()
 }
+
+// Stub returns the page that says how to build the apps.
+func Stub() fs.FS { return below(stub, "stub") }
 
 func built(apps fs.FS) bool {
 	found, err := fs.Glob(apps, "*/index.html")
