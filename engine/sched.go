@@ -8,9 +8,15 @@ import (
 	"github.com/centram/centram"
 )
 
-// stepRows is the most rows of a step that has a prompt in it. Prompts are read in such pieces so that answers under
-// way keep flowing and a cancelled request leaves soon; llama.cpp computes 512 rows at once in any case.
-const stepRows = 512
+const (
+	// stepRows is the most rows of a step that has a prompt in it while others answer. Prompts are read in such pieces so
+	// that answers keep flowing and a cancelled request leaves soon; llama.cpp computes 512 rows at once in any case.
+	stepRows = 512
+	// quietRows is the same while nobody answers yet. Prompts that end in one step decode side by side to their ends.
+	quietRows = 1024
+	// gather is how long an idle scheduler waits for the requests that come with the first one.
+	gather = time.Millisecond
+)
 
 // scheduler batches the jobs of one model. Everything but the queue belongs to the goroutine in run.
 type scheduler struct {
@@ -77,10 +83,14 @@ func (s *scheduler) load() (busy, queued int) {
 
 // run serves jobs until ctx ends, then ends those that are left.
 func (s *scheduler) run(ctx context.Context) {
+	idle := true
 	for ctx.Err() == nil {
+		if idle && s.waiting() {
+			time.Sleep(gather)
+		}
 		s.dropCancelled()
 		s.admit()
-		if !s.build() {
+		if idle = !s.build(); idle {
 			select {
 			case <-s.wake:
 			case <-ctx.Done():
@@ -150,6 +160,12 @@ func (s *scheduler) admit() {
 	}
 }
 
+func (s *scheduler) waiting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue) > 0
+}
+
 func (s *scheduler) anyFree() bool {
 	for _, sl := range s.slots {
 		if sl.job == nil {
@@ -204,7 +220,11 @@ func (s *scheduler) build() bool {
 			s.add(sl, 1)
 		}
 	}
-	room := min(s.info.BatchSize, max(stepRows, len(s.rows)+1)) - len(s.rows)
+	room := quietRows
+	if len(s.rows) > 0 {
+		room = max(stepRows-len(s.rows), 1)
+	}
+	room = min(room, s.info.BatchSize-len(s.rows))
 	for i := range s.slots { // the slot whose turn it is reads first
 		sl := s.slots[(i+s.turn)%len(s.slots)]
 		if room > 0 && sl.job != nil && !sl.decoding() && sl.sharesAdapters(chosen) {

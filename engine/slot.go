@@ -18,9 +18,11 @@ type slot struct {
 	cached  int     // how much of the prompt was in the cache already
 }
 
-// forker is a Runner that lets a sequence share the beginning of another at no cost.
+// forker is a Runner that can give a sequence the beginning of another for less than computing it again costs.
 type forker interface {
-	Fork(from, to, n int) error
+	// Fork makes sequence to hold the first n positions of from, or nothing if n is too little to pay. It returns how many
+	// positions to holds.
+	Fork(from, to, n int) (int, error)
 }
 
 func (sl *slot) decoding() bool { return sl.job != nil && sl.job.generated > 0 }
@@ -67,7 +69,8 @@ func (s *scheduler) place(j *job) (*slot, error) {
 	switch f, ok := s.model.(forker); {
 	case target == source:
 	case ok && common > 0:
-		if err := f.Fork(source.id, target.id, common); err != nil {
+		var err error
+		if common, err = f.Fork(source.id, target.id, common); err != nil {
 			return nil, err
 		}
 		target.cache = append(target.cache[:0], source.cache[:common]...)

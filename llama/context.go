@@ -62,10 +62,11 @@ type ContextConfig struct {
 
 // Context is a KV cache and the threads that compute with it.
 type Context struct {
-	model *Model
-	size  int
-	vocab int
-	embed int
+	model   *Model
+	unified bool
+	size    int
+	vocab   int
+	embed   int
 
 	mu sync.Mutex // held during C calls
 	c  *C.cen_context
@@ -106,7 +107,7 @@ func (m *Model) NewContext(cfg ContextConfig) (*Context, error) {
 		return nil, failure("new context", reason)
 	}
 	m.users.Add(1)
-	return &Context{model: m, c: c, vocab: info.VocabSize, embed: info.Embedding, size: int(C.llama_n_ctx_seq(C.cen_context_llama(c)))}, nil
+	return &Context{model: m, c: c, unified: cfg.Unified || cfg.Sequences == 1, vocab: info.VocabSize, embed: info.Embedding, size: int(C.llama_n_ctx_seq(C.cen_context_llama(c)))}, nil
 }
 
 func (cfg ContextConfig) withDefaults(info ModelInfo) ContextConfig {
@@ -268,11 +269,17 @@ func (c *Context) Trim(seq, from, to int) error {
 	})
 }
 
-// Copy makes sequence dst share positions [from, to) of src.
-func (c *Context) Copy(src, dst, from, to int) error {
+// Copy makes sequence dst, which is to be empty, hold the first n positions of src. In a Unified context they share the
+// cells at no cost; otherwise the whole cache of src is copied before the next Decode.
+func (c *Context) Copy(src, dst, n int) error {
 	return c.memory(func(m C.llama_memory_t) bool {
-		C.llama_memory_seq_cp(m, C.llama_seq_id(src), C.llama_seq_id(dst), C.llama_pos(from), C.llama_pos(to))
-		return true
+		if c.unified {
+			C.llama_memory_seq_cp(m, C.llama_seq_id(src), C.llama_seq_id(dst), 0, C.llama_pos(n))
+			return true
+		}
+		// Between separate caches llama.cpp copies all or aborts.
+		C.llama_memory_seq_cp(m, C.llama_seq_id(src), C.llama_seq_id(dst), -1, -1)
+		return bool(C.llama_memory_seq_rm(m, C.llama_seq_id(dst), C.llama_pos(n), -1))
 	})
 }
 

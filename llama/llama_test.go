@@ -214,8 +214,14 @@ func TestAFullCacheIsSaidAndNothingIsLost(t *testing.T) {
 }
 
 func TestTrimCopyAndSavedStateGiveTheSameLogits(t *testing.T) {
+	t.Run("apart", func(t *testing.T) { trimCopyAndSave(t, ContextConfig{Size: 256, Sequences: 2, Threads: 1}) })
+	t.Run("unified", func(t *testing.T) {
+		trimCopyAndSave(t, ContextConfig{Size: 256, Sequences: 2, Threads: 1, Unified: true})
+	})
+}
+
+func trimCopyAndSave(t *testing.T, cfg ContextConfig) {
 	m := toy(t)
-	cfg := ContextConfig{Size: 128, Sequences: 2, Unified: true, Threads: 1}
 	c := newContext(t, m, cfg)
 	logitsAfter(t, c, "the quick brown", 0, 0)
 	want := logitsAfter(t, c, " fox", 15, 0)
@@ -226,7 +232,7 @@ func TestTrimCopyAndSavedStateGiveTheSameLogits(t *testing.T) {
 	if got := logitsAfter(t, c, " fox", 15, 0); !slices.Equal(got, want) {
 		t.Error("other logits after Trim")
 	}
-	if err := c.Copy(0, 1, 0, 15); err != nil {
+	if err := c.Copy(0, 1, 15); err != nil {
 		t.Fatal(err)
 	}
 	if got := logitsAfter(t, c, " fox", 15, 1); !slices.Equal(got, want) {

@@ -64,7 +64,7 @@ func Open(ctx context.Context, path string, cfg Config) (*Model, error) {
 	}
 	m.ctx, err = m.model.NewContext(llama.ContextConfig{
 		Size: cfg.Context, Sequences: cfg.Sequences, Batch: cfg.BatchSize, MicroBatch: cfg.MicroBatch,
-		Outputs: cfg.Sequences, Threads: cfg.Threads, Poll: cfg.Poll, Unified: true,
+		Outputs: cfg.Sequences, Threads: cfg.Threads, Poll: cfg.Poll,
 		KeyType: cfg.KeyType, ValueType: cfg.ValueType, Flash: cfg.Flash,
 	})
 	if err != nil {
@@ -232,12 +232,19 @@ func equal(a, b []engine.AdapterScale) bool {
 // Trim implements engine.Runner.
 func (m *Model) Trim(seq, pos int) error { return m.ctx.Trim(seq, pos, -1) }
 
-// Fork makes sequence to hold the first n positions of sequence from, at no cost: they share the cells.
-func (m *Model) Fork(from, to, n int) error {
-	if err := m.ctx.Trim(to, 0, -1); err != nil {
-		return err
+// minFork is the shortest beginning worth copying: a copy moves the whole cache of a sequence, which takes as long as
+// reading about so many tokens.
+const minFork = 128
+
+// Fork makes sequence to hold the first n positions of from, if that pays, and returns how many it holds.
+func (m *Model) Fork(from, to, n int) (int, error) {
+	if n < minFork {
+		return 0, m.ctx.Trim(to, 0, -1)
 	}
-	return m.ctx.Copy(from, to, 0, n)
+	if err := m.ctx.Trim(to, 0, -1); err != nil {
+		return 0, err
+	}
+	return n, m.ctx.Copy(from, to, n)
 }
 
 // Tokenize implements engine.Vocabulary.

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/chats"
+	"github.com/centram/centram/config"
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/engine/local"
+	"github.com/centram/centram/llama"
+	"github.com/centram/centram/models"
+	"github.com/centram/centram/server"
+	"github.com/centram/centram/server/ollama"
+	"github.com/centram/centram/server/openai"
+	"github.com/centram/centram/store"
+	"github.com/labstack/echo/v4"
+	"golang.org/x/sync/errgroup"
+)
+
+// grace is how long the parts may take to end.
+const grace = 10 * time.Second
+
+// daemon is all of Centram, put together.
+type daemon struct {
+	app     *app
+	log     *slog.Logger
+	lock    *dataLock
+	db      *store.DB
+	models  *models.Library
+	engine  *engine.Engine
+	server  *server.Server
+	first   string // model to load at the start, or empty
+	settled atomic.Bool
+}
+
+// newDaemon opens the parts from the bottom up. What it has opened is closed again if one of them fails.
+func (a *app) newDaemon(ctx context.Context) (_ *daemon, err error) {
+	d := &daemon{app: a, log: a.logger()}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	if d.lock, err = lockData(a.cfg.Data); err != nil {
+		return nil, err
+	}
+	token, err := server.LoadToken(a.cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	if d.db, err = store.Open(ctx, a.cfg.Data); err != nil {
+		return nil, err
+	}
+	events := server.NewEvents()
+	d.models, err = models.New(ctx, models.Config{DB: d.db.DB, Dir: a.cfg.Models, Changed: events.Library})
+	if err != nil {
+		return nil, err
+	}
+	if d.first, err = d.firstModel(ctx); err != nil {
+		return nil, err
+	}
+	d.engine = engine.New(engineConfig(a.cfg, d.models, events.Engine))
+	settings := preferences{store.Settings{DB: d.db.DB}, d.first}
+	if d.server, err = server.New(d.serverConfig(token, settings, events)); err != nil {
+		return nil, err
+	}
+	return d, d.lock.write(holder{os.Getpid(), d.url(), a.cfg.TLSCert})
+}
+
+func (a *app) logger() *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(a.cfg.LogLevel)) // the setting was checked
+	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+	slog.SetDefault(log)
+	llama.SetLogger(log)
+	return log
+}
+
+// firstModel finds the model that was asked for, and adds its file to the list if it was named by that. A model that a
+// person has just typed must be there; one of the settings may have gone since.
+func (d *daemon) firstModel(ctx context.Context) (string, error) {
+	wanted := d.app.cfg.Model
+	if wanted == "" {
+		return "", nil
+	}
+	var m models.Model
+	var err error
+	if isFile(wanted) {
+		if wanted, err = filepath.Abs(wanted); err != nil {
+			return "", err
+		}
+		m, err = d.models.Import(ctx, wanted, "")
+		if centram.CodeOf(err) == centram.Conflict { // its name is taken, so it goes by its path
+			m, err = d.models.Resolve(ctx, wanted)
+		}
+	} else {
+		m, err = d.models.Resolve(ctx, wanted)
+	}
+	if err != nil && d.app.cfg.Origin("model").Layer != config.Flag {
+		d.log.WarnContext(ctx, "The model of the settings is not there", "model", wanted, "err", err, "next", centram.HintOf(err))
+		return "", nil
+	}
+	return m.Name, err
+}
+
+// engineConfig lets the engine run the library's models here.
+func engineConfig(cfg *config.Config, library *models.Library, changed func(engine.Change)) engine.Config {
+	run := runConfig(cfg)
+	path := func(ctx context.Context, name string) (string, error) {
+		m, err := library.Resolve(ctx, name)
+		return m.Path, err
+	}
+	return engine.Config{
+		Open: func(ctx context.Context, name string, progress func(float64)) (engine.Model, error) {
+			file, err := path(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			run := run
+			run.Progress = progress
+			return local.Open(ctx, file, run)
+		},
+		Estimate: func(name string) (uint64, error) {
+			file, err := path(context.Background(), name)
+			if err != nil {
+				return 0, err
+			}
+			return local.Estimate(file, run)
+		},
+		Canonical: func(ctx context.Context, name string) (string, error) {
+			m, err := library.Resolve(ctx, name)
+			return m.Name, err
+		},
+		MemoryBudget: memoryBudget(cfg),
+		KeepAlive:    cfg.KeepAlive,
+		Changed:      changed,
+	}
+}
+
+func runConfig(cfg *config.Config) local.Config {
+	return local.Config{Context: cfg.Context, Sequences: cfg.Parallel, Threads: cfg.Threads, GPULayers: cfg.GPULayers}
+}
+
+// memoryBudget is what models may take together. With a GPU it is not guessed, since their weights are elsewhere.
+func memoryBudget(cfg *config.Config) uint64 {
+	if cfg.MemoryLimit > 0 || llama.GPUOffload() {
+		return uint64(cfg.MemoryLimit)
+	}
+	return totalMemory() / 5 * 4
+}
+
+func (d *daemon) serverConfig(token string, settings server.Settings, events *server.Events) server.Config {
+	cfg, version := d.app.cfg, buildVersion()
+	return server.Config{
+		Addr: cfg.Listen, TLSCert: cfg.TLSCert, TLSKey: cfg.TLSKey,
+		Token: token, AllowedHosts: cfg.AllowedHosts, AllowedOrigins: cfg.AllowedOrigins,
+		Engine: d.engine, Models: d.models, Chats: chats.New(chats.Config{DB: d.db.DB}), Settings: settings,
+		Events: events, Version: version,
+		Register: []func(*echo.Echo){
+			func(e *echo.Echo) {
+				openai.Register(e, openai.Config{
+					Engine: d.engine, Models: d.models, Version: version.Version, Log: d.log,
+					DefaultModel: func(ctx context.Context) string {
+						name, _ := preferred(ctx, settings, d.models) // none: the client is told to name one
+						return name
+					},
+				})
+			},
+			func(e *echo.Echo) {
+				ollama.Register(e, ollama.Config{Engine: d.engine, Models: d.models, Version: version.Version, Log: d.log})
+			},
+		},
+		Errors: map[string]func(echo.Context, error) error{
+			"/v1": openai.WriteError, "/ollama/v1": openai.WriteError, "/api": ollama.WriteError, "/ollama": ollama.WriteError,
+		},
+		Root:  ollama.Root,
+		Ready: d.settled.Load,
+		Log:   d.log,
+	}
+}
+
+// Run serves until ctx ends. The first part that fails ends all others.
+func (d *daemon) Run(ctx context.Context) error {
+	g, running := errgroup.WithContext(ctx)
+	// The engine goes last, so that the server can write down how far each answer got.
+	serving, served := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error {
+		defer served()
+		return d.server.Run(running)
+	})
+	g.Go(func() error { return d.engine.Run(serving) })
+	g.Go(func() error { return d.models.Run(running) })
+	g.Go(func() error { return d.settle(running) })
+	d.announce(ctx)
+
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		d.log.InfoContext(ctx, "Centram is ending; press Ctrl+C again to end it at once")
+		d.tellSystemd(ctx, "STOPPING=1")
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(grace):
+		return fmt.Errorf("not all parts of Centram ended within %v", grace)
+	}
+}
+
+// settle loads the first model. Until then /health says that Centram is loading.
+func (d *daemon) settle(ctx context.Context) error {
+	defer d.settled.Store(true)
+	if d.first == "" {
+		return nil
+	}
+	if err := d.engine.Load(ctx, d.first); err != nil && !errors.Is(err, context.Canceled) {
+		d.log.ErrorContext(ctx, "Model not loaded", "model", d.first, "err", err, "next", centram.HintOf(err))
+	}
+	return nil
+}
+
+func (d *daemon) announce(ctx context.Context) {
+	v := buildVersion()
+	d.log.InfoContext(ctx, "Centram has started", "version", v.Version, "llama", v.Llama, "backend", v.Backend, "data", d.app.cfg.Data)
+	if list, err := d.models.List(ctx); err == nil && len(list) == 0 {
+		d.log.InfoContext(ctx, "There is no model yet", "next", "centram model import FILE.gguf", "or", "put one into "+d.app.cfg.Models)
+	}
+	fmt.Fprintf(d.app.err, "Centram is running: %s\n", d.page())
+	d.tellSystemd(ctx, "READY=1")
+}
+
+func (d *daemon) tellSystemd(ctx context.Context, state string) {
+	if err := notify(state); err != nil {
+		d.log.WarnContext(ctx, "systemd not told", "state", state, "err", err)
+	}
+}
+
+func (d *daemon) page() string { return d.url() + "/detra/" }
+
+func (d *daemon) url() string {
+	scheme := "http"
+	if d.app.cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	return localURL(scheme, d.server.Address().String())
+}
+
+// Close frees what newDaemon has opened. The lock goes last.
+func (d *daemon) Close() {
+	if d.server != nil {
+		d.server.Close()
+	}
+	if d.engine != nil {
+		d.engine.Close()
+	}
+	if d.db != nil {
+		d.db.Close()
+	}
+	if d.lock != nil {
+		d.lock.Close()
+	}
+}

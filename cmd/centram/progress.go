@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// progress shows how far something is: on a terminal as a line that changes, elsewhere as a line for each ten per cent
+// of what takes longer than a few seconds.
+type progress struct {
+	app   *app
+	what  string
+	began time.Time
+
+	mu    sync.Mutex // guards what follows
+	shown time.Time
+	tenth int
+	dirty bool // a line stands on the terminal
+}
+
+func (a *app) newProgress(what string) *progress {
+	return &progress{app: a, what: what, began: time.Now()}
+}
+
+// show may be called from any goroutine. What is done never falls.
+func (p *progress) show(done float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.app.quiet || now.Sub(p.began) < 300*time.Millisecond {
+		return
+	}
+	if terminal(p.app.err) {
+		if now.Sub(p.shown) < 60*time.Millisecond {
+			return
+		}
+		fmt.Fprintf(p.app.err, "\r%s: %3.0f %%\x1b[K", p.what, 100*done)
+		p.shown, p.dirty = now, true
+		return
+	}
+	if tenth := int(10 * done); tenth > p.tenth && now.Sub(p.began) > 5*time.Second {
+		fmt.Fprintf(p.app.err, "%s: %d %%\n", p.what, 10*tenth)
+		p.tenth = tenth
+	}
+}
+
+// clear takes the line away.
+func (p *progress) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dirty {
+		fmt.Fprint(p.app.err, "\r\x1b[K")
+	}
+	p.dirty = false
+}
