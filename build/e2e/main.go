@@ -59,7 +59,7 @@ func run(ctx context.Context) (err error) {
 	}
 	node := exec.CommandContext(ctx, "npm", "run", "--silent", "e2e")
 	node.Dir = "web"
-	node.Env = append(os.Environ(), "CENTRAM_URL="+url, "CENTRAM_HOME="+filepath.Join(home, "centram"), "CENTRAM_MODEL="+model)
+	node.Env = append(os.Environ(), "CENTRAM_URL="+url, "CENTRAM_HOME="+filepath.Join(home, "centram"), "MODEL="+model)
 	if picture := os.Getenv("SCREENSHOT"); picture != "" {
 		abs, err := filepath.Abs(picture)
 		if err != nil {

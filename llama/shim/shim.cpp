@@ -124,7 +124,7 @@ cen_context * cen_context_new(llama_model * model, cen_context_params p, char **
         cp.type_k               = static_cast<ggml_type>(p.type_k);
         cp.type_v               = static_cast<ggml_type>(p.type_v);
         cp.embeddings           = p.embeddings;
-        cp.pooling_type         = p.embeddings ? LLAMA_POOLING_TYPE_MEAN : LLAMA_POOLING_TYPE_NONE;
+        cp.pooling_type         = p.embeddings ? LLAMA_POOLING_TYPE_MEAN : LLAMA_POOLING_TYPE_UNSPECIFIED;
         cp.kv_unified           = p.kv_unified;
         cp.no_perf              = true;
         cp.abort_callback = [](void * data) { return static_cast<cen_context *>(data)->abort.load(std::memory_order_relaxed); };
