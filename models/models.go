@@ -158,39 +158,14 @@ func (l *Library) get(ctx context.Context, name string) (Model, error) {
 	return m, err
 }
 
-// Resolve returns a model that is ready to be loaded. Beside a name it takes the absolute path of a .gguf file, which
-// need not be in the list. It fails with centram.NotFound if there is no such model or its file is gone, and with the
-// reason if the file cannot be run.
-func (l *Library) Resolve(ctx context.Context, nameOrPath string) (Model, error) {
-	if filepath.IsAbs(nameOrPath) {
-		return l.resolvePath(ctx, nameOrPath)
-	}
-	m, err := l.Get(ctx, nameOrPath)
+// Resolve returns a model that is ready to be loaded. It takes names of the list only: who may ask for an answer may not
+// therefore have any file of this disk opened. It fails with centram.NotFound if there is no such model or its file is
+// gone, and with the reason if the file cannot be run.
+func (l *Library) Resolve(ctx context.Context, name string) (Model, error) {
+	m, err := l.Get(ctx, name)
 	if err == nil {
 		err = m.Err
 	}
-	return m, err
-}
-
-func (l *Library) resolvePath(ctx context.Context, path string) (Model, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	files, err := filesOf(path)
-	if err != nil {
-		return Model{}, err
-	}
-	m, err := modelBy(ctx, l.DB, "path", files[0].Path)
-	if err == nil {
-		if err := l.refresh(ctx, &m); err != nil {
-			return Model{}, err
-		}
-		return m, m.Err
-	}
-	if !errors.Is(err, sql.ErrNoRows) {
-		return Model{}, fmt.Errorf("look up the model: %w", err)
-	}
-	m, err = l.inspect(files)
-	m.Name = m.Path
 	return m, err
 }
 

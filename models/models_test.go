@@ -105,7 +105,7 @@ func TestImportLeavesTheFileInPlace(t *testing.T) {
 	if err != nil || again.Name != m.Name {
 		t.Errorf("again: got %q, %v; want the same model", again.Name, err)
 	}
-	for _, name := range []string{"my-model-q8_0", "MY-Model-Q8_0", "my-model-q8_0:latest", path} {
+	for _, name := range []string{"my-model-q8_0", "MY-Model-Q8_0", "my-model-q8_0:latest"} {
 		if got, err := f.Resolve(t.Context(), name); err != nil || got.Path != path || got.Name != m.Name {
 			t.Errorf("resolve %s: got %q at %s (%v)", name, got.Name, got.Path, err)
 		}
@@ -323,16 +323,12 @@ func TestListOutlivesTheProcessAndDigestsCome(t *testing.T) {
 	}
 }
 
-func TestResolveTakesAFileThatIsNotListed(t *testing.T) {
+func TestNoFileIsOpenedByItsPath(t *testing.T) {
 	f := open(t, t.TempDir(), nil)
 	path := write(t, toy(), t.TempDir(), "loose.gguf")
-	if m, err := f.Resolve(t.Context(), path); err != nil || m.Path != path || m.Name != path || m.Layers != 1 {
-		t.Errorf("got %+v, %v", m, err)
-	}
-	f.wantNames(t)
-	for _, name := range []string{"nothing", "/nowhere.gguf", "/etc/passwd", "loose.gguf", ""} {
-		if _, err := f.Resolve(t.Context(), name); err == nil {
-			t.Errorf("%q was resolved", name)
+	for _, name := range []string{path, "nothing", "/nowhere.gguf", "/etc/passwd", "loose.gguf", "../loose.gguf", ""} {
+		if got := code(f.Resolve(t.Context(), name)); got != centram.NotFound {
+			t.Errorf("%q: got %q, want %s", name, got, centram.NotFound)
 		}
 	}
 }

@@ -98,9 +98,6 @@ func (d *daemon) firstModel(ctx context.Context) (string, error) {
 			return "", err
 		}
 		m, err = d.models.Import(ctx, wanted, "")
-		if centram.CodeOf(err) == centram.Conflict { // its name is taken, so it goes by its path
-			m, err = d.models.Resolve(ctx, wanted)
-		}
 	} else {
 		m, err = d.models.Resolve(ctx, wanted)
 	}
