@@ -114,6 +114,20 @@ func terminal(f any) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
+// say writes what a model said. A terminal would obey control characters, so it gets none.
+func (a *app) say(text string) error {
+	if terminal(a.out) {
+		text = strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) && r != '\n' && r != '\t' {
+				return -1
+			}
+			return r
+		}, text)
+	}
+	_, err := io.WriteString(a.out, text)
+	return err
+}
+
 // colour paints text for a terminal, unless the person wants none.
 func (a *app) colour(code, text string) string {
 	if no, _ := a.lookup("NO_COLOR"); no != "" || !terminal(a.out) {

@@ -128,10 +128,7 @@ func (a *app) answerOnce(ctx context.Context, f *chatFlags) error {
 	if !f.raw {
 		q.Messages = conversation{System: f.system, Messages: []engine.Message{{Role: "user", Content: f.prompt}}}.all()
 	}
-	emit := func(text string) error {
-		_, err := io.WriteString(a.out, text)
-		return err
-	}
+	emit := a.say
 	if f.json {
 		emit = func(string) error { return nil }
 	}

@@ -32,28 +32,44 @@ type client struct {
 
 // daemon finds the daemon of our data directory, or else one at the configured address. It fails with errNoDaemon.
 func (a *app) daemon(ctx context.Context) (*client, error) {
-	c := &client{url: localURL("http", a.cfg.Listen), http: &http.Client{}}
-	if h, ok := findHolder(a.cfg.Data); ok {
-		token, err := server.LoadToken(a.cfg.Data)
-		if err != nil {
-			return nil, err
-		}
-		c.url, c.token = h.URL, token
-		if h.Cert != "" {
-			c.http.Transport = &http.Transport{TLSClientConfig: trustOnly(h.Cert)}
-		}
+	c, err := a.ownDaemon(ctx)
+	if !errors.Is(err, errNoDaemon) {
+		return c, err
 	}
+	c = &client{url: localURL("http", a.cfg.Listen), http: &http.Client{}}
+	return c, c.greet(ctx)
+}
+
+// ownDaemon finds the daemon of our data directory, which may be told our token. It fails with errNoDaemon.
+func (a *app) ownDaemon(ctx context.Context) (*client, error) {
+	h, ok := findHolder(a.cfg.Data)
+	if !ok {
+		return nil, errNoDaemon
+	}
+	token, err := server.LoadToken(a.cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{url: h.URL, token: token, http: &http.Client{}}
+	if h.Cert != "" {
+		c.http.Transport = &http.Transport{TLSClientConfig: trustOnly(h.Cert)}
+	}
+	return c, c.greet(ctx)
+}
+
+// greet finds out whether there is a daemon, and which.
+func (c *client) greet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err := c.do(ctx, http.MethodGet, "/api/v1/version", nil, &c.version)
 	if _, offline := errors.AsType[*net.OpError](err); offline {
-		return nil, errNoDaemon
+		return errNoDaemon
 	}
 	if err != nil || c.version.Llama == "" {
-		return nil, centram.Errorf(centram.Unavailable, "Something at %s answers, but not as Centram does.", c.url).
+		return centram.Errorf(centram.Unavailable, "Something at %s answers, but not as Centram does.", c.url).
 			WithHint("Stop what uses that port, or choose another with: centram config set listen 127.0.0.1:9750")
 	}
-	return c, nil
+	return nil
 }
 
 // localURL is where this machine reaches a server that listens on addr, which may be every interface.

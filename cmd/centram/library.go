@@ -25,7 +25,7 @@ type library interface {
 }
 
 func (a *app) library(ctx context.Context) (library, error) {
-	c, err := a.daemon(ctx)
+	c, err := a.ownDaemon(ctx)
 	if err == nil {
 		return remoteLibrary{c}, nil
 	}

@@ -12,8 +12,9 @@ import (
 // terminalLines reads lines with editing and a history. The terminal is raw only while a line is typed, so that Ctrl+C
 // is a signal while the model answers.
 type terminalLines struct {
-	fd   int
-	term *term.Terminal
+	fd     int
+	term   *term.Terminal
+	screen io.Writer
 }
 
 func newTerminalLines(a *app) (*terminalLines, error) {
@@ -21,12 +22,16 @@ func newTerminalLines(a *app) (*terminalLines, error) {
 	if !ok || !terminal(in) {
 		return nil, usageError{errors.New("a conversation needs a terminal"), "Give one prompt instead: centram chat --prompt TEXT"}
 	}
+	screen := a.out
+	if !terminal(screen) {
+		screen = in // the answers go elsewhere, but what is typed is shown
+	}
 	t := term.NewTerminal(struct {
 		io.Reader
 		io.Writer
-	}{noInterrupt{in}, a.out}, "")
+	}{noInterrupt{in}, screen}, "")
 	t.History = openHistory(a.cfg.Paths.State)
-	return &terminalLines{int(in.Fd()), t}, nil
+	return &terminalLines{int(in.Fd()), t, screen}, nil
 }
 
 // Read implements lineReader. Lines that are pasted are one message.
@@ -49,6 +54,9 @@ func (l *terminalLines) Read(prompt string) (string, error) {
 			pasted.WriteString(line + "\n")
 			l.term.SetPrompt("... ")
 			continue
+		}
+		if errors.Is(err, io.EOF) {
+			_, _ = io.WriteString(l.screen, "\r\n") // so that the shell begins a line
 		}
 		return pasted.String() + line, err
 	}

@@ -46,6 +46,10 @@ func lockData(dir string) (*dataLock, error) {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
+	if err := f.Truncate(0); err != nil { // what the last daemon wrote holds no longer
+		f.Close()
+		return nil, fmt.Errorf("empty the lock file: %w", err)
+	}
 	return &dataLock{f}, nil
 }
 

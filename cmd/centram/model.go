@@ -101,17 +101,17 @@ func (a *app) importCommand() *cobra.Command {
 type details struct {
 	server.Model
 	ImportedAt    *time.Time `json:"imported_at,omitempty"` // nil for a file that is not in the list
-	Heads         int    `json:"heads"`
-	KVHeads       int    `json:"kv_heads"`
-	FeedForward   int    `json:"feed_forward"`
-	VocabSize     int    `json:"vocab_size"`
-	KVBytes       int64  `json:"kv_bytes_per_token"`
-	License       string `json:"license"`
-	Title         string `json:"title"`
-	TemplateText  string `json:"template,omitempty"`
-	SliceFirst    int    `json:"slice_first,omitempty"`
-	SliceEnd      int    `json:"slice_end,omitempty"`
-	LayersOfWhole int    `json:"layers_of_whole,omitempty"`
+	Heads         int        `json:"heads"`
+	KVHeads       int        `json:"kv_heads"`
+	FeedForward   int        `json:"feed_forward"`
+	VocabSize     int        `json:"vocab_size"`
+	KVBytes       int64      `json:"kv_bytes_per_token"`
+	License       string     `json:"license"`
+	Title         string     `json:"title"`
+	TemplateText  string     `json:"template,omitempty"`
+	SliceFirst    int        `json:"slice_first,omitempty"`
+	SliceEnd      int        `json:"slice_end,omitempty"`
+	LayersOfWhole int        `json:"layers_of_whole,omitempty"`
 }
 
 func (a *app) showCommand() *cobra.Command {

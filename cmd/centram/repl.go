@@ -119,8 +119,7 @@ func (r *repl) answer(ctx context.Context, text string) {
 	var heard strings.Builder
 	said, err := r.talk.Answer(ctx, q, func(text string) error {
 		heard.WriteString(text)
-		_, err := io.WriteString(r.app.out, text)
-		return err
+		return r.app.say(text)
 	})
 	if heard.Len() > 0 {
 		fmt.Fprintln(r.app.out)

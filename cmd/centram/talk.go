@@ -45,24 +45,44 @@ type answer struct {
 	TokensPerSecond float64 `json:"tokens_per_second"`
 }
 
-// talk finds who answers for a model: a daemon that knows it by name, else this process.
+// talk finds who answers for a model: our daemon if it knows it by name, else this process, else a daemon of another data
+// directory at the configured address.
 func (a *app) talk(ctx context.Context, model string) (talker, error) {
-	if !isFile(model) {
-		c, err := a.daemon(ctx)
-		if err == nil {
-			t, err := newRemoteTalker(ctx, c, model)
-			if centram.CodeOf(err) != centram.NotFound {
-				return t, err
-			}
-		} else if !errors.Is(err, errNoDaemon) {
-			return nil, err
-		}
+	if t, err := a.remoteTalk(ctx, model, a.ownDaemon); t != nil || err != nil {
+		return t, err
 	}
 	name, path, err := a.modelFile(ctx, model)
+	if centram.CodeOf(err) == centram.NotFound {
+		if t, _ := a.remoteTalk(ctx, model, a.daemon); t != nil {
+			return t, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	return newLocalTalker(ctx, name, path, a.cfg, a.newProgress("Loading "+name))
+}
+
+// remoteTalk returns nil if there is no daemon, or none that knows the model.
+func (a *app) remoteTalk(ctx context.Context, model string, find func(context.Context) (*client, error)) (talker, error) {
+	if isFile(model) {
+		return nil, nil
+	}
+	c, err := find(ctx)
+	if errors.Is(err, errNoDaemon) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	t, err := newRemoteTalker(ctx, c, model)
+	if centram.CodeOf(err) == centram.NotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // localTalker runs the model in this process.

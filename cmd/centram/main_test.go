@@ -1,0 +1,101 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/centram/centram/gguf"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"centram": main})
+}
+
+// TestScripts runs the real program, each script in a home of its own.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("CENTRAM_HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("CENTRAM_LISTEN", freeAddress())
+			e.Setenv("CENTRAM_THREADS", "1") // the machine that tests may have few processors, and other work
+			e.Setenv("NO_COLOR", "1")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"toy":    makeToy,
+			"ready":  waitReady,
+			"code":   wantCode,
+			"number": wantNumber,
+		},
+	})
+}
+
+func freeAddress() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// makeToy writes a model of random weights: toy FILE [SEED].
+func makeToy(ts *testscript.TestScript, _ bool, args []string) {
+	seed := 1
+	if len(args) > 1 {
+		var err error
+		seed, err = strconv.Atoi(args[1])
+		ts.Check(err)
+	}
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	ts.Check(gguf.Generate(f, gguf.Toy(), uint64(seed)))
+}
+
+// waitReady waits until the daemon takes requests.
+func waitReady(ts *testscript.TestScript, _ bool, _ []string) {
+	url := "http://" + ts.Getenv("CENTRAM_LISTEN") + "/health"
+	for range 200 {
+		if resp, err := http.Get(url); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("the daemon was not ready in time")
+}
+
+// wantCode runs centram and checks its exit code: code 4 chat --model x.
+func wantCode(ts *testscript.TestScript, _ bool, args []string) {
+	got := "0"
+	if err := ts.Exec("centram", args[1:]...); err != nil {
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+// wantNumber checks that JSON on standard output has a number greater than zero under a key: number KEY.
+func wantNumber(ts *testscript.TestScript, _ bool, args []string) {
+	m := regexp.MustCompile(`"` + args[0] + `": ([0-9.e+]+)`).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("there is no number %s", args[0])
+	}
+	if v, err := strconv.ParseFloat(m[1], 64); err != nil || v <= 0 {
+		ts.Fatalf("%s is %s, want more than 0", args[0], m[1])
+	}
+}
