@@ -3,5 +3,6 @@
 #   SCREENSHOT=FILE   also writes the README's picture of DETRA
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. build/node.sh
 make --no-print-directory build
 go run ./build/e2e

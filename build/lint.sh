@@ -11,6 +11,5 @@ go vet ./...
 go run "$staticcheck" ./...
 clang-format --dry-run --Werror llama/shim/*.cpp llama/shim/*.h
 for script in $(git ls-files '*.sh' .ci/run); do bash -n "$script"; done
-if [ -f web/package.json ]; then
-  (cd web && npm run --silent lint && npm run --silent check)
-fi
+. build/node.sh
+(cd web && npm run --silent lint && npm run --silent check)

@@ -16,13 +16,12 @@ step "Go tests"
 CENTRAM_REFERENCE=1 go test ${SHORT:+-short} -timeout 20m ./...
 step "Go tests of what runs many goroutines, under the race detector"
 go test -race -short -timeout 20m ./engine ./server/...
-if [ -f web/package.json ]; then
-  step "web tests"
-  (cd web && npm test --silent)
-  if [ -z "${SHORT:-}" ]; then
-    step "the page in a real browser"
-    build/e2e.sh
-  fi
+step "web tests"
+. build/node.sh
+(cd web && npm test --silent)
+if [ -z "${SHORT:-}" ]; then
+  step "the page in a real browser"
+  build/e2e.sh
 fi
 echo
 echo "All tests passed."

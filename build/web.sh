@@ -9,6 +9,7 @@ if ! command -v npm >/dev/null; then
   echo "npm is missing, so the web apps are not built in; run 'make deps' for them." >&2
   exit 0
 fi
+. "$root/build/node.sh"
 cd "$root/web"
 if [ ! -d node_modules ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
   npm ci --no-audit --no-fund --loglevel=error

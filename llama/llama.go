@@ -47,8 +47,8 @@ var (
 	level  C.int
 )
 
-// SetLogger sends llama.cpp's log to l. Its chatter arrives at debug level, its warnings and errors as such. Nil, which
-// is how it starts, drops it.
+// SetLogger sends llama.cpp's log to l: its errors as warnings, since they reach the caller as Go errors too, and all the
+// rest at debug level. Nil, which is how it starts, drops it.
 func SetLogger(l *slog.Logger) {
 	logMu.Lock()
 	defer logMu.Unlock()
@@ -76,9 +76,9 @@ func centramLog(lvl C.int, text *C.char) {
 	if strings.Trim(msg, ".") == "" {
 		return
 	}
-	// ggml.h: 1 debug, 2 info, 3 warn, 4 error. Its errors reach the caller as Go errors, so here they are warnings.
+	// ggml.h: 1 debug, 2 info, 3 warn, 4 error.
 	to := slog.LevelDebug
-	if level >= 3 {
+	if level >= 4 {
 		to = slog.LevelWarn
 	}
 	logger.Log(context.Background(), to, "llama.cpp", "line", msg)

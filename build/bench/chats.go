@@ -54,11 +54,11 @@ func (c config) chats(model string) ([]*figure, error) {
 	}
 	defer theirs.stop()
 	for round := range c.runs + 1 {
-		a, err := ours.round(model, 2*round, c.gen)
+		a, err := ours.round(2*round, c.gen)
 		if err != nil {
 			return nil, fmt.Errorf("centram: %w", err)
 		}
-		b, err := theirs.round(model, 2*round+1, c.gen)
+		b, err := theirs.round(2*round+1, c.gen)
 		if err != nil {
 			return nil, fmt.Errorf("llama-server: %w", err)
 		}
@@ -118,8 +118,28 @@ func (p *process) stop() {
 	}
 }
 
+// model is the name of the one model that the server has.
+func (p *process) model() (string, error) {
+	resp, err := http.Get(p.url + "/v1/models")
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var list struct {
+		Data []struct{ ID string }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil || len(list.Data) != 1 {
+		return "", fmt.Errorf("%d models, want 1: %w", len(list.Data), err)
+	}
+	return list.Data[0].ID, nil
+}
+
 // round asks all chats at once and returns generated tokens per second of wall time, reading the prompts included.
-func (p *process) round(model string, salt, gen int) (float64, error) {
+func (p *process) round(salt, gen int) (float64, error) {
+	model, err := p.model()
+	if err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"time"
 
 	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/engine/local"
 	"github.com/centram/centram/llama"
 	"github.com/spf13/cobra"
 )
@@ -122,7 +122,7 @@ func (a *app) measure(ctx context.Context, model string, prompt, gen, repeat int
 		System: llama.SystemInfo(), PromptTokens: prompt, DecodeTokens: gen, Repeat: repeat,
 	}
 	if r.Threads == 0 {
-		r.Threads = runtime.NumCPU()
+		r.Threads = local.PhysicalCores()
 	}
 	p := a.newProgress("Loading " + name)
 	m, err := llama.LoadModel(ctx, parts, llama.ModelConfig{GPULayers: r.GPULayers, Progress: p.show})

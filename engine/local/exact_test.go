@@ -28,7 +28,7 @@ func reference(t *testing.T, model, prompt string, n int) []byte {
 		t.Skip("llama-completion is not built; make test builds it")
 	}
 	cmd := exec.Command(program, "-m", model, "-p", prompt, "-n", strconv.Itoa(n), "--temp", "0", "-no-cnv", "--no-display-prompt",
-		"-t", strconv.Itoa(physicalCores()), "-c", "1024", "-fit", "off", "--no-perf", "-s", "1")
+		"-t", strconv.Itoa(PhysicalCores()), "-c", "1024", "-fit", "off", "--no-perf", "-s", "1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -116,7 +116,7 @@ func (cfg Config) withDefaults(s gguf.Summary) Config {
 		cfg.Sequences = 4
 	}
 	if cfg.Threads == 0 {
-		cfg.Threads = physicalCores()
+		cfg.Threads = PhysicalCores()
 	}
 	if cfg.BatchSize == 0 {
 		cfg.BatchSize = 2048
@@ -362,8 +362,8 @@ func (m *Model) Embed(ctx context.Context, inputs [][]engine.Token) ([][]float32
 	return vectors, nil
 }
 
-// physicalCores is the number of threads that pay: two of one core share its vector units.
-func physicalCores() int {
+// PhysicalCores is the number of threads that pay: two of one core share its vector units.
+func PhysicalCores() int {
 	if n := coresFromSys(); n > 0 {
 		return min(n, runtime.NumCPU())
 	}
