@@ -169,6 +169,30 @@ func (l *Library) Resolve(ctx context.Context, name string) (Model, error) {
 	return m, err
 }
 
+// Only returns the name of the model that is ready to be loaded, if there is just one. It fails with centram.NotFound if
+// there is none, and with centram.Invalid if there are several.
+func (l *Library) Only(ctx context.Context) (string, error) {
+	list, err := l.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	var ready []string
+	for _, m := range list {
+		if m.State == Ready {
+			ready = append(ready, m.Name)
+		}
+	}
+	switch len(ready) {
+	case 0:
+		return "", centram.Errorf(centram.NotFound, "There is no model yet.").
+			WithHint("Add one with: centram model import FILE.gguf")
+	case 1:
+		return ready[0], nil
+	}
+	return "", centram.Errorf(centram.Invalid, "There are %d models, and none is chosen.", len(ready)).
+		WithHint("Name one, or choose a default one with: centram config set model %s", ready[0])
+}
+
 // Import adds the model in the file at path, which stays where it is; any part stands for all of a split model. Without
 // a name it gets one after its file. Importing a model again returns it. It fails with centram.NotFound if there is no
 // such file, centram.Conflict if the name is taken or the model has another one, and centram.Invalid or

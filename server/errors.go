@@ -9,23 +9,10 @@ import (
 	"strings"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/server/wire"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/labstack/echo/v4"
 )
-
-// statuses says which HTTP status stands for which code.
-var statuses = map[centram.Code]int{
-	centram.Internal:     http.StatusInternalServerError,
-	centram.Invalid:      http.StatusBadRequest,
-	centram.TooLong:      http.StatusBadRequest,
-	centram.TooLarge:     http.StatusRequestEntityTooLarge,
-	centram.Unauthorized: http.StatusUnauthorized,
-	centram.Forbidden:    http.StatusForbidden,
-	centram.NotFound:     http.StatusNotFound,
-	centram.Conflict:     http.StatusConflict,
-	centram.Unsupported:  http.StatusNotImplemented,
-	centram.Unavailable:  http.StatusServiceUnavailable,
-}
 
 // codes says what a status means that is not in an answer of ours, or is finer than our codes.
 var codes = map[int]centram.Code{
@@ -42,14 +29,6 @@ var codes = map[int]centram.Code{
 	http.StatusUnprocessableEntity:   centram.Invalid,
 	http.StatusNotImplemented:        centram.Unsupported,
 	http.StatusServiceUnavailable:    centram.Unavailable,
-}
-
-// StatusOf is the HTTP status that stands for a code.
-func StatusOf(code centram.Code) int {
-	if status, ok := statuses[code]; ok {
-		return status
-	}
-	return http.StatusInternalServerError
 }
 
 // CodeOfStatus is the code that an HTTP status stands for.
@@ -109,7 +88,7 @@ func statusOf(err error) int {
 	if e, ok := errors.AsType[*statusError](err); ok {
 		return e.status
 	}
-	return StatusOf(centram.CodeOf(err))
+	return wire.StatusOf(centram.CodeOf(err))
 }
 
 // known turns errors of the libraries below us into ours.

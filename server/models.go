@@ -28,6 +28,7 @@ type Models interface {
 	List(context.Context) ([]models.Model, error)
 	Get(ctx context.Context, name string) (models.Model, error)
 	Resolve(ctx context.Context, name string) (models.Model, error)
+	Only(ctx context.Context) (string, error)
 	Import(ctx context.Context, path, name string) (models.Model, error)
 	Delete(ctx context.Context, name string, file bool) error
 }

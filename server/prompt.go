@@ -3,11 +3,11 @@ package server
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/chats"
 	"github.com/centram/centram/engine"
-	"github.com/centram/centram/models"
 )
 
 // modelFor is the model that answers in a chat: its own, the default one, or the only one there is.
@@ -24,29 +24,13 @@ func (s *Server) modelFor(ctx context.Context, chat string) (string, error) {
 		m, err := s.Models.Resolve(ctx, name)
 		return m.Name, err
 	}
-	return s.onlyModel(ctx)
-}
-
-func (s *Server) onlyModel(ctx context.Context) (string, error) {
-	list, err := s.Models.List(ctx)
-	if err != nil {
-		return "", err
+	name, err := s.Models.Only(ctx)
+	if e, ok := errors.AsType[*centram.Error](err); ok && e.Code == centram.NotFound {
+		wrong := *e // what the address names is there
+		wrong.Code = centram.Invalid
+		return "", &wrong
 	}
-	var ready []string
-	for _, m := range list {
-		if m.State == models.Ready {
-			ready = append(ready, m.Name)
-		}
-	}
-	switch len(ready) {
-	case 0:
-		return "", centram.Errorf(centram.Invalid, "There is no model yet.").
-			WithHint("Import one with: centram model import FILE.gguf")
-	case 1:
-		return ready[0], nil
-	}
-	return "", centram.Errorf(centram.Invalid, "No model is chosen.").
-		WithHint("Choose one for this chat, or a default one in the settings.")
+	return name, err
 }
 
 // request puts together what the engine needs: the branch of the chat that the answer belongs to, as it is now.

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/server/wire"
 	"github.com/labstack/echo/v4"
 )
 
@@ -43,10 +44,10 @@ func foreign(c *Config) {
 	}}
 	c.Errors = map[string]func(echo.Context, error) error{
 		"/v1": func(c echo.Context, err error) error {
-			return c.String(StatusOf(centram.CodeOf(err)), "openai: "+textOf(err))
+			return c.String(wire.StatusOf(centram.CodeOf(err)), "openai: "+textOf(err))
 		},
 		"/api": func(c echo.Context, err error) error {
-			return c.String(StatusOf(centram.CodeOf(err)), "ollama: "+textOf(err))
+			return c.String(wire.StatusOf(centram.CodeOf(err)), "ollama: "+textOf(err))
 		},
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 
-	"github.com/centram/centram"
 	"github.com/centram/centram/models"
 	"github.com/centram/centram/server"
 	"github.com/centram/centram/store"
@@ -32,23 +31,5 @@ func preferred(ctx context.Context, settings server.Settings, library *models.Li
 	if err := settings.Load(ctx, "preferences", &chosen); err != nil || chosen.DefaultModel != "" {
 		return chosen.DefaultModel, err
 	}
-	list, err := library.List(ctx)
-	if err != nil {
-		return "", err
-	}
-	var ready []string
-	for _, m := range list {
-		if m.State == models.Ready {
-			ready = append(ready, m.Name)
-		}
-	}
-	switch len(ready) {
-	case 0:
-		return "", centram.Errorf(centram.NotFound, "There is no model yet.").
-			WithHint("Add one with: centram model import FILE.gguf")
-	case 1:
-		return ready[0], nil
-	}
-	return "", centram.Errorf(centram.Invalid, "There are %d models, and none is chosen.", len(ready)).
-		WithHint("Name one with --model, or choose a default one with: centram config set model %s", ready[0])
+	return library.Only(ctx)
 }

@@ -43,6 +43,7 @@ func AtParam(err error, param string) error {
 	return &named
 }
 
+// statuses says which HTTP status stands for which code.
 var statuses = map[centram.Code]int{
 	centram.Internal:     http.StatusInternalServerError,
 	centram.Invalid:      http.StatusBadRequest,
@@ -57,7 +58,15 @@ var statuses = map[centram.Code]int{
 }
 
 // Status is the HTTP status of err.
-func Status(err error) int { return statuses[centram.CodeOf(err)] }
+func Status(err error) int { return StatusOf(centram.CodeOf(err)) }
+
+// StatusOf is the HTTP status that stands for a code.
+func StatusOf(code centram.Code) int {
+	if status, ok := statuses[code]; ok {
+		return status
+	}
+	return http.StatusInternalServerError
+}
 
 // Text is what a client may read of err. The text of an internal error is not for it.
 func Text(err error) string {
