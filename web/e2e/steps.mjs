@@ -1,6 +1,9 @@
 // What a person does, in the words of the tests.
 import assert from 'node:assert/strict';
 
+// A small model can be done before a person could act, so what happens in the middle of an answer is tried so often.
+export const tries = 12;
+
 export const composer = (page) => page.getByRole('textbox', { name: 'Message', exact: true });
 export const answers = (page) => page.locator('article[data-role=assistant]');
 export const questions = (page) => page.locator('article[data-role=user]');
@@ -36,9 +39,9 @@ export async function writing(page) {
   return (await handle.jsonValue()) === 'writing';
 }
 
-// midway does something while an answer grows. A small model can be done before a person could act, so it tries again.
+// midway does something while an answer grows.
 export async function midway(page, begin, act) {
-  for (let attempt = 0; attempt < 6; attempt++) {
+  for (let attempt = 0; attempt < tries; attempt++) {
     await begin();
     if (await writing(page)) return act();
     await finished(page);
@@ -47,8 +50,14 @@ export async function midway(page, begin, act) {
 }
 
 export async function again(page) {
-  await answers(page).last().hover();
-  await answers(page).last().getByRole('button', { name: 'Answer again' }).click();
+  const last = answers(page).last();
+  const before = await last.getAttribute('data-message');
+  await last.hover();
+  await last.getByRole('button', { name: 'Answer again' }).click();
+  await page.waitForFunction(
+    (id) => [...document.querySelectorAll('article[data-role=assistant]')].at(-1)?.dataset.message !== id,
+    before,
+  );
 }
 
 export async function newChat(page) {

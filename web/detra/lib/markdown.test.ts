@@ -68,6 +68,13 @@ describe('hostile Markdown', () => {
 });
 
 describe('Markdown', () => {
+  it('shows tags as text, but for a few bare ones', () => {
+    expect(dom('Use <div id="x"> and <think>.').textContent?.trim()).toBe('Use <div id="x"> and <think>.');
+    expect(dom('<!-- note -->\n\nText').textContent).toContain('<!-- note -->');
+    expect(html('H<sub>2</sub>O<br/>x')).toContain('H<sub>2</sub>O<br>x');
+    expect(dom('<b onclick=alert(1)>x</b>').textContent?.trim()).toBe('<b onclick=alert(1)>x');
+  });
+
   it('gives code its language and a button', () => {
     const box = dom('- item\n\n  ```go\n  x := 1\n  ```');
     expect(box.querySelector('.code-lang')?.textContent).toBe('go');

@@ -1,4 +1,5 @@
 // The conversation that is open, or the one that its first message will make.
+import { flushSync } from 'svelte';
 import { api } from '../../shared/api';
 import type { Chat, ChatPatch, Message, MessageEventData } from '../../shared/types';
 import { follow } from '../lib/stream';
@@ -12,7 +13,7 @@ export type ChatMeta = Omit<Chat, 'messages'>;
 const blank: ChatMeta = {
   id: '', title: '', model: '', system: '', sampling: {}, head: '', created_at: '', updated_at: '',
 };
-const paintEvery = 40; // ms between two updates of a growing answer
+const paintEvery = 40; // ms between two updates of a growing answer, or longer where they are slow
 
 export class OpenChat {
   meta = $state.raw<ChatMeta>(blank);
@@ -177,9 +178,13 @@ export class OpenChat {
       this.#followed.delete(message.id);
       end();
     };
+    let cost = 0; // of the last painting, ms
     const paint = () => {
+      const start = performance.now();
       timer = undefined;
       message.content = text;
+      flushSync();
+      cost = performance.now() - start;
     };
     this.#followed.add(message.id);
     follow(text, (from, s) => api.answer(chat, message.id, from, s), {
@@ -187,7 +192,7 @@ export class OpenChat {
       text: (all) => {
         text = all;
         message.phase = undefined;
-        timer ??= setTimeout(paint, paintEvery);
+        timer ??= setTimeout(paint, Math.max(paintEvery, 4 * cost));
       },
       done: (m) => finish(() => message.update(m)),
       lost: (error) => finish(() => message.update({ ...message.plain(), content: text, state: 'failed', error })),

@@ -1,5 +1,6 @@
 // What the page itself remembers: which chat the address names, what is open, and where the focus belongs.
 
+import { flushSync } from 'svelte';
 import { readDraft, writeDraft } from '../lib/drafts';
 
 export type Sheet = 'settings' | 'chat' | 'models' | 'help';
@@ -45,12 +46,14 @@ class Page {
   }
 
   focusComposer(): void {
-    requestAnimationFrame(() => this.composer?.focus());
+    flushSync();
+    this.composer?.focus();
   }
 
   focusSearch(): void {
     this.sidebar = true;
-    requestAnimationFrame(() => this.searchField?.select());
+    flushSync(); // at once, or the first keys would go elsewhere
+    this.searchField?.select();
   }
 
   useSingleKeys(on: boolean): void {

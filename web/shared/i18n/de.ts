@@ -3,7 +3,6 @@ import type { Dictionary } from './en';
 
 export const de: Dictionary = {
   appName: 'DETRA',
-  tagline: 'Deine Gespräche, auf deinem Rechner.',
   skipToComposer: 'Zum Nachrichtenfeld springen',
 
   conversations: 'Gespräche',
@@ -11,7 +10,6 @@ export const de: Dictionary = {
   untitled: 'Neues Gespräch',
   search: 'Suchen',
   searchPlaceholder: 'Titel und Nachrichten durchsuchen',
-  clearSearch: 'Suche leeren',
   searching: 'Suche läuft …',
   found: (n) => (n === 1 ? '1 Gespräch gefunden' : `${n} Gespräche gefunden`),
   foundMore: (n) => `Die ersten ${n} passenden Gespräche`,
@@ -29,7 +27,6 @@ export const de: Dictionary = {
   delete: 'Löschen',
   deleted: (title) => `„${title}“ ist gelöscht.`,
   undo: 'Rückgängig',
-  restored: 'Das Gespräch ist wieder da.',
   exportMarkdown: 'Als Markdown speichern',
   exportJson: 'Als JSON speichern',
   openSidebar: 'Gespräche anzeigen',
@@ -47,7 +44,6 @@ export const de: Dictionary = {
   edit: 'Bearbeiten',
   editMessage: 'Nachricht bearbeiten',
   editHint: 'Die bearbeitete Nachricht beginnt einen neuen Zweig. Der alte bleibt erhalten.',
-  editShort: 'Das Senden beginnt einen neuen Zweig.',
   cancel: 'Abbrechen',
   send: 'Senden',
   sendEdited: 'Senden',
@@ -91,14 +87,12 @@ export const de: Dictionary = {
   needModel: 'Wähle zuerst ein Modell.',
 
   contextUsed: (used, all, percent) => `Kontext: ${used} von ${all} Token belegt, ${percent}`,
-  contextShort: (percent) => percent,
   contextNearlyFull: 'Der Kontext ist fast voll. Ist er voll, beginne ein neues Gespräch oder kürze dieses.',
 
   models: 'Modelle',
   chooseModel: 'Modell wählen',
   modelOf: (name) => `Modell: ${name}`,
   noModelChosen: 'Kein Modell',
-  useModel: (name) => `${name} verwenden`,
   modelInUse: 'Hier in Gebrauch',
   loaded: 'Im Speicher',
   notLoaded: 'Auf der Platte',
@@ -107,9 +101,9 @@ export const de: Dictionary = {
   modelFailed: 'Nicht verwendbar',
   noTemplate: 'Hat keine Gesprächsvorlage',
   load: 'Laden',
-  loadName: (name) => `${name} in den Speicher laden`,
+  loadName: (name) => `Laden: ${name}`,
   unload: 'Entladen',
-  unloadName: (name) => `${name} aus dem Speicher nehmen`,
+  unloadName: (name) => `Entladen: ${name}`,
   parameters: (n) => `${n} Parameter`,
   contextOf: (n) => `${n} Token Kontext`,
   makeDefault: 'Standard',
@@ -130,7 +124,6 @@ export const de: Dictionary = {
 
   settings: 'Einstellungen',
   chatSettings: 'Einstellungen dieses Gesprächs',
-  chatSettingsShort: 'Gespräch einstellen',
   appearance: 'Aussehen',
   theme: 'Farben',
   themeSystem: 'Wie das System',

@@ -1,7 +1,6 @@
 // Every word of the apps in English. The type of this dictionary is what every other language has to have.
 export const en = {
   appName: 'DETRA',
-  tagline: 'Your conversations, on your machine.',
   skipToComposer: 'Skip to the message field',
 
   // Conversations
@@ -10,7 +9,6 @@ export const en = {
   untitled: 'New chat',
   search: 'Search',
   searchPlaceholder: 'Search titles and messages',
-  clearSearch: 'Clear the search',
   searching: 'Searching…',
   found: (n: number) => (n === 1 ? '1 conversation found' : `${n} conversations found`),
   foundMore: (n: number) => `The first ${n} conversations that match`,
@@ -28,7 +26,6 @@ export const en = {
   delete: 'Delete',
   deleted: (title: string) => `“${title}” is deleted.`,
   undo: 'Undo',
-  restored: 'The conversation is back.',
   exportMarkdown: 'Export as Markdown',
   exportJson: 'Export as JSON',
   openSidebar: 'Show the conversations',
@@ -47,7 +44,6 @@ export const en = {
   edit: 'Edit',
   editMessage: 'Edit message',
   editHint: 'The edited message begins a new branch. The old one is kept.',
-  editShort: 'Sending begins a new branch.',
   cancel: 'Cancel',
   send: 'Send',
   sendEdited: 'Send',
@@ -94,7 +90,6 @@ export const en = {
 
   // Context gauge
   contextUsed: (used: string, all: string, percent: string) => `Context: ${used} of ${all} tokens used, ${percent}`,
-  contextShort: (percent: string) => percent,
   contextNearlyFull: 'The context is nearly full. When it is full, begin a new chat or shorten this one.',
 
   // Models
@@ -102,7 +97,6 @@ export const en = {
   chooseModel: 'Choose a model',
   modelOf: (name: string) => `Model: ${name}`,
   noModelChosen: 'No model',
-  useModel: (name: string) => `Use ${name}`,
   modelInUse: 'In use here',
   loaded: 'In memory',
   notLoaded: 'On disk',
@@ -111,9 +105,9 @@ export const en = {
   modelFailed: 'Cannot be used',
   noTemplate: 'Has no chat template',
   load: 'Load',
-  loadName: (name: string) => `Load ${name} into memory`,
+  loadName: (name: string) => `Load ${name}`,
   unload: 'Unload',
-  unloadName: (name: string) => `Take ${name} out of memory`,
+  unloadName: (name: string) => `Unload ${name}`,
   parameters: (n: string) => `${n} parameters`,
   contextOf: (n: string) => `${n} tokens of context`,
   makeDefault: 'Default',
@@ -135,7 +129,6 @@ export const en = {
   // Settings
   settings: 'Settings',
   chatSettings: 'Settings of this chat',
-  chatSettingsShort: 'Chat settings',
   appearance: 'Appearance',
   theme: 'Theme',
   themeSystem: 'As the system',
