@@ -47,13 +47,16 @@ var (
 	level  C.int
 )
 
-// SetLogger sends llama.cpp's log to l: its errors as warnings, since they reach the caller as Go errors too, and all the
-// rest at debug level. Nil, which is how it starts, drops it.
+// SetLogger sends llama.cpp's log to l, at debug level: what is wrong reaches the caller as an error, and an interrupted
+// Decode, which llama.cpp calls one, is none. Nil, which is how it starts, drops it.
 func SetLogger(l *slog.Logger) {
 	logMu.Lock()
 	defer logMu.Unlock()
 	logger = l
 }
+
+// levels are ggml's, by number.
+var levels = []string{"none", "debug", "info", "warn", "error", "more"}
 
 // centramLog gets fragments of lines from any thread.
 //
@@ -76,12 +79,7 @@ func centramLog(lvl C.int, text *C.char) {
 	if strings.Trim(msg, ".") == "" {
 		return
 	}
-	// ggml.h: 1 debug, 2 info, 3 warn, 4 error.
-	to := slog.LevelDebug
-	if level >= 4 {
-		to = slog.LevelWarn
-	}
-	logger.Log(context.Background(), to, "llama.cpp", "line", msg)
+	logger.DebugContext(context.Background(), "llama.cpp", "level", levels[min(level, C.int(len(levels)-1))], "line", msg)
 }
 
 // SystemInfo lists the processor features and devices that llama.cpp was built for and found.

@@ -71,13 +71,16 @@ func run(ctx context.Context) (err error) {
 	return node.Run()
 }
 
+// makeToy writes a model that answers noise, slowly enough for a test to act in the middle of an answer.
 func makeToy(path string) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := gguf.Generate(f, gguf.Toy(), 1); err != nil {
+	shape := gguf.Toy()
+	shape.Embedding, shape.FeedForward, shape.Context, shape.VocabSize = 256, 704, 4096, 16000
+	if err := gguf.Generate(f, shape, 1); err != nil {
 		return err
 	}
 	return f.Close()

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/engine/local"
+	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/llama"
 	"github.com/spf13/cobra"
 )

@@ -42,7 +42,7 @@ export const detra = {
     const id = await finished(page);
     const stored = await daemon.message(chatId(page), id);
     assert.equal(await copied(page, answers(page).last()), stored.content);
-    assert.match(await page.title(), /winter sea/);
+    await page.waitForFunction(() => document.title.includes('winter sea'));
     assert.ok(stored.stats.generated_tokens > 0);
     await page.getByRole('meter').waitFor();
     await accessible(page, 'a chat');
