@@ -3,8 +3,17 @@ package local
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
+
+// PhysicalCores is the number of threads that pay: two of one core share its vector units.
+func PhysicalCores() int {
+	if n := coresFromSys(); n > 0 {
+		return min(n, runtime.NumCPU())
+	}
+	return runtime.NumCPU()
+}
 
 // coresFromSys counts cores by the lists of threads that share one, as Linux tells them. Zero means it does not say.
 func coresFromSys() int {

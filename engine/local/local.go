@@ -4,10 +4,7 @@ package local
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"path/filepath"
-	"runtime"
 	"sync"
 
 	"github.com/centram/centram"
@@ -268,104 +265,4 @@ func (m *Model) Piece(t engine.Token, special bool) []byte {
 // EndOfGeneration implements engine.Vocabulary.
 func (m *Model) EndOfGeneration(t engine.Token) bool {
 	return m.model.EndOfGeneration(llama.Token(t))
-}
-
-// NewSampler implements engine.Model.
-func (m *Model) NewSampler(cfg engine.SamplerConfig) (engine.Sampler, error) {
-	c := llama.SamplerConfig{
-		Temperature: cfg.Temperature, TopK: cfg.TopK, TopP: cfg.TopP, MinP: cfg.MinP, RepeatPenalty: cfg.RepeatPenalty,
-		FrequencyPenalty: cfg.FrequencyPenalty, PresencePenalty: cfg.PresencePenalty, PenaltyLastN: cfg.RepeatLastN,
-		Seed: rand.Uint32(),
-	}
-	if c.PenaltyLastN < 0 {
-		c.PenaltyLastN = m.info.Context
-	}
-	if cfg.Seed != nil {
-		c.Seed = *cfg.Seed
-	}
-	if len(cfg.LogitBias) > 0 {
-		c.LogitBias = make(map[llama.Token]float32, len(cfg.LogitBias))
-		for t, bias := range cfg.LogitBias {
-			c.LogitBias[llama.Token(t)] = bias
-		}
-	}
-	if g := cfg.Grammar; g.GBNF != "" {
-		if err := checkGrammar(g.GBNF); err != nil {
-			return nil, err
-		}
-		c.Grammar = &llama.Grammar{GBNF: g.GBNF, Lazy: g.Lazy, Patterns: g.Patterns, Prefill: g.Prefill}
-		for _, t := range g.Tokens {
-			c.Grammar.Tokens = append(c.Grammar.Tokens, llama.Token(t))
-		}
-	}
-	s, err := m.model.NewSampler(c)
-	if err != nil {
-		return nil, centram.Errorf(centram.Invalid, "%w", err)
-	}
-	return sampler{s}, nil
-}
-
-type sampler struct{ s *llama.Sampler }
-
-func (s sampler) Sample(logits []float32) (engine.Token, error) {
-	t, err := s.s.Sample(logits)
-	return engine.Token(t), err
-}
-func (s sampler) Accept(t engine.Token) { s.s.Accept(llama.Token(t)) }
-func (s sampler) Close()                { s.s.Close() }
-
-// Embed implements engine.Model. The first call makes a context of its own, with room for one input at a time.
-func (m *Model) Embed(ctx context.Context, inputs [][]engine.Token) ([][]float32, error) {
-	m.embedMu.Lock()
-	defer m.embedMu.Unlock()
-	if m.embed == nil {
-		// Mean pooling wants an input in one micro-batch.
-		size := min(m.cfg.BatchSize, m.info.Context)
-		c, err := m.model.NewContext(llama.ContextConfig{
-			Size: size, Batch: size, MicroBatch: size, Threads: m.cfg.Threads, Poll: m.cfg.Poll, Embeddings: true,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("embed: %w", err)
-		}
-		m.embed = c
-	}
-	vectors := make([][]float32, 0, len(inputs))
-	var b llama.Batch
-	for i, tokens := range inputs {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if len(tokens) == 0 {
-			return nil, centram.Errorf(centram.Invalid, "input %d is empty", i)
-		}
-		if len(tokens) > m.embed.Size() {
-			e := centram.Errorf(centram.TooLong, "input %d has %d tokens, but an embedding takes at most %d", i, len(tokens), m.embed.Size())
-			e.Details = map[string]any{"n_prompt_tokens": len(tokens), "n_ctx": m.embed.Size()}
-			return nil, e
-		}
-		if err := m.embed.Trim(-1, 0, -1); err != nil {
-			return nil, err
-		}
-		b.Reset()
-		for pos, t := range tokens {
-			b.Add(llama.Token(t), pos, 0, true)
-		}
-		if err := m.embed.Decode(&b); err != nil {
-			return nil, fmt.Errorf("embed: %w", err)
-		}
-		v, err := m.embed.SequenceEmbedding(0)
-		if err != nil {
-			return nil, err
-		}
-		vectors = append(vectors, v)
-	}
-	return vectors, nil
-}
-
-// PhysicalCores is the number of threads that pay: two of one core share its vector units.
-func PhysicalCores() int {
-	if n := coresFromSys(); n > 0 {
-		return min(n, runtime.NumCPU())
-	}
-	return runtime.NumCPU()
 }
