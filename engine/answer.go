@@ -77,14 +77,16 @@ func (s Sampling) penalises() bool {
 
 func (a *answer) close() { a.job.sampler.Close() }
 
-// run submits the job and emits what comes until it has ended.
-func (a *answer) run(ctx context.Context, s *scheduler, emit func(Event) error) (Result, error) {
+// run submits the job, calls submitted, and emits what comes until the job has ended.
+func (a *answer) run(ctx context.Context, s *scheduler, submitted func(), emit func(Event) error) (Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, s.poke)() // a queued job of a client that left is dropped at once
 	j := a.job
 	j.ctx = ctx
-	if err := s.submit(j); err != nil {
+	err := s.submit(j)
+	submitted()
+	if err != nil {
 		return Result{}, err
 	}
 	var emitErr error

@@ -91,12 +91,14 @@ func (e *Engine) Generate(ctx context.Context, r Request, emit func(Event) error
 	}
 	defer e.release(res, r.KeepAlive)
 	loadTime := time.Since(began)
+	settled := res.sched.expect()
+	defer settled()
 	a, err := newAnswer(res.model, r)
 	if err != nil {
 		return Result{}, err
 	}
 	defer a.close()
-	result, err := a.run(ctx, res.sched, emit)
+	result, err := a.run(ctx, res.sched, settled, emit)
 	result.LoadTime = loadTime
 	return result, err
 }

@@ -14,8 +14,10 @@ const (
 	stepRows = 512
 	// quietRows is the same while nobody answers yet. Prompts that end in one step decode side by side to their ends.
 	quietRows = 1024
-	// gather is how long an idle scheduler waits for the requests that come with the first one.
-	gather = time.Millisecond
+	// An idle scheduler waits gather for a request that comes with the first one, and on while any is being prepared, up
+	// to gatherMost: those that start together read and decode in the same steps to their ends.
+	gather     = 2 * time.Millisecond
+	gatherMost = 60 * time.Millisecond
 )
 
 // scheduler batches the jobs of one model. Everything but the queue belongs to the goroutine in run.
@@ -26,8 +28,9 @@ type scheduler struct {
 	slots []*slot
 	limit int
 
-	mu      sync.Mutex // guards queue, busy and stopped
+	mu      sync.Mutex // guards what follows up to wake
 	queue   []*job
+	coming  int // requests that are being prepared and will be submitted, most likely
 	busy    int
 	stopped bool
 	wake    chan struct{} // holds one token when the queue has changed
@@ -85,8 +88,8 @@ func (s *scheduler) load() (busy, queued int) {
 func (s *scheduler) run(ctx context.Context) {
 	idle := true
 	for ctx.Err() == nil {
-		if idle && s.waiting() {
-			time.Sleep(gather)
+		if idle {
+			s.gather()
 		}
 		s.dropCancelled()
 		s.admit()
@@ -160,10 +163,35 @@ func (s *scheduler) admit() {
 	}
 }
 
-func (s *scheduler) waiting() bool {
+// gather waits for the requests that come together with those in the queue.
+func (s *scheduler) gather() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.queue) > 0
+	n := len(s.queue)
+	s.mu.Unlock()
+	if n == 0 {
+		return
+	}
+	for began := time.Now(); time.Since(began) < gatherMost; {
+		time.Sleep(gather)
+		s.mu.Lock()
+		coming, now := s.coming, len(s.queue)
+		s.mu.Unlock()
+		if coming == 0 && now == n || now >= len(s.slots) {
+			return
+		}
+		n = now
+	}
+}
+
+// expect says that a request is being prepared. The function returned says that it has been submitted or given up.
+func (s *scheduler) expect() (settled func()) {
+	count := func(by int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.coming += by
+	}
+	count(+1)
+	return sync.OnceFunc(func() { count(-1) })
 }
 
 func (s *scheduler) anyFree() bool {
