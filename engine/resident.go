@@ -122,31 +122,24 @@ func (e *Engine) acquire(ctx context.Context, name string) (*resident, error) {
 
 // hold finds or starts the resident of that name and counts one more user.
 func (e *Engine) hold(ctx context.Context, name string) (*resident, error) {
-	var need uint64
-	if e.cfg.Estimate != nil && e.cfg.MemoryBudget > 0 {
-		var err error
-		if need, err = e.cfg.Estimate(name); err != nil {
-			return nil, err
-		}
-		if need > e.cfg.MemoryBudget {
-			return nil, centram.Errorf(centram.Invalid, "the model %s needs %d MiB, which is more than the %d MiB that models may take", name, need>>20, e.cfg.MemoryBudget>>20).
-				WithHint("Choose a smaller model or a smaller context, or raise the memory budget in the settings.")
-		}
+	if res, err := e.find(name); res != nil || err != nil {
+		return res, err
+	}
+	need, err := e.need(name) // reads the file, so it is asked only for a model that is not there
+	if err != nil {
+		return nil, err
 	}
 	for {
+		if res, err := e.find(name); res != nil || err != nil {
+			return res, err
+		}
 		e.mu.Lock()
-		if e.closed {
+		there, ok := e.residents[name]
+		if ok && !there.leaving { // somebody was faster
 			e.mu.Unlock()
-			return nil, errClosed()
+			continue
 		}
-		res, ok := e.residents[name]
-		if ok && !res.leaving {
-			res.users++
-			res.stopExpiry()
-			e.mu.Unlock()
-			return res, nil
-		}
-		if !ok && e.makeRoom(need) {
+		if !ok && !e.closed && e.makeRoom(need) {
 			res := e.start(name, need)
 			e.mu.Unlock()
 			return res, nil
@@ -161,6 +154,38 @@ func (e *Engine) hold(ctx context.Context, name string) (*resident, error) {
 			return nil, errClosed()
 		}
 	}
+}
+
+// find returns the resident of that name with one more user, or nil if there is none that stays.
+func (e *Engine) find(name string) (*resident, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, errClosed()
+	}
+	res, ok := e.residents[name]
+	if !ok || res.leaving {
+		return nil, nil
+	}
+	res.users++
+	res.stopExpiry()
+	return res, nil
+}
+
+// need is the memory that a model will take, or an error if it can never have so much.
+func (e *Engine) need(name string) (uint64, error) {
+	if e.cfg.Estimate == nil || e.cfg.MemoryBudget == 0 {
+		return 0, nil
+	}
+	need, err := e.cfg.Estimate(name)
+	if err != nil {
+		return 0, err
+	}
+	if need > e.cfg.MemoryBudget {
+		return 0, centram.Errorf(centram.Invalid, "the model %s needs %d MiB, which is more than the %d MiB that models may take", name, need>>20, e.cfg.MemoryBudget>>20).
+			WithHint("Choose a smaller model or a smaller context, or raise the memory budget in the settings.")
+	}
+	return need, nil
 }
 
 // makeRoom tells the least recently used idle models to leave until need bytes fit, and reports whether they fit

@@ -9,11 +9,10 @@ import (
 )
 
 const (
-	// stepRows is the most rows of a step that has a prompt in it while others answer. Prompts are read in such pieces so
-	// that answers keep flowing and a cancelled request leaves soon; llama.cpp computes 512 rows at once in any case.
-	stepRows = 512
-	// quietRows is the same while nobody answers yet. Prompts that end in one step decode side by side to their ends.
-	quietRows = 1024
+	// stepRows is the most rows of a step. Prompts are read in such pieces so that answers under way keep flowing and a
+	// cancelled request leaves soon. Smaller pieces would leave the last of several prompts behind the others, and then
+	// they do not decode side by side to their ends.
+	stepRows = 1024
 	// An idle scheduler waits gather for a request that comes with the first one, and on while any is being prepared, up
 	// to gatherMost: those that start together read and decode in the same steps to their ends.
 	gather     = 2 * time.Millisecond
@@ -248,11 +247,7 @@ func (s *scheduler) build() bool {
 			s.add(sl, 1)
 		}
 	}
-	room := quietRows
-	if len(s.rows) > 0 {
-		room = max(stepRows-len(s.rows), 1)
-	}
-	room = min(room, s.info.BatchSize-len(s.rows))
+	room := min(stepRows, s.info.BatchSize) - len(s.rows)
 	for i := range s.slots { // the slot whose turn it is reads first
 		sl := s.slots[(i+s.turn)%len(s.slots)]
 		if room > 0 && sl.job != nil && !sl.decoding() && sl.sharesAdapters(chosen) {
