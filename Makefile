@@ -9,10 +9,10 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.backend=$
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -path web/dist -prune -o -type f -print 2>/dev/null)
 
 .DEFAULT_GOAL := build
-.PHONY: help deps native build cuda metal vulkan web run test test-go test-web lint e2e race fuzz bench clean
+.PHONY: help deps native build cuda metal vulkan web run test lint e2e bench race fuzz clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 deps: ## Install what a fresh Debian or Ubuntu lacks, or say how
 	@build/deps.sh
@@ -42,6 +42,12 @@ run: deps build ## Build and serve on http://127.0.0.1:9740
 
 test: deps ## Everything that has to pass: lint, Go, web, the page in a real browser
 	@build/test.sh
+
+lint: native web ## Style and vetting of Go, C++, shell and the web apps
+	@build/lint.sh
+
+e2e: ## The page in a real browser, with a daemon of its own
+	@build/e2e.sh
 
 bench: ## Measure beside llama-bench and llama-server of the same pin
 	@build/bench.sh
