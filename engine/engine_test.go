@@ -128,6 +128,31 @@ func TestAConversationIsNotReadTwice(t *testing.T) {
 	}
 }
 
+// All slots hold the same short beginning, as those of chats with one system prompt do, too short to be worth a copy.
+func TestASlotKeepsTheShortBeginningItHas(t *testing.T) {
+	e := serving(t, newOracle(3, 1000))
+	for round := range 4 {
+		var wg sync.WaitGroup
+		for i := range 3 {
+			wg.Go(func() {
+				prompt := fmt.Sprintf("ab%d%d and something else", round, i)
+				got, err := e.Generate(t.Context(), ask(prompt, 8), nothing)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if round > 0 && got.CachedTokens < len("ab") {
+					t.Errorf("round %d: %d tokens reused, want the common %d", round, got.CachedTokens, len("ab"))
+				}
+				if want := oracle(prompt, nil, 8, 1000); got.Message.Content != want {
+					t.Errorf("got %q, want %q", got.Message.Content, want)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
 func TestAPromptOverTheContextIsRefusedWithTheNumbers(t *testing.T) {
 	e := serving(t, newOracle(1, 50))
 	_, err := e.Generate(t.Context(), ask(strings.Repeat("x", 50), 1), func(Event) error { t.Error("emitted"); return nil })

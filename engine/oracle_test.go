@@ -113,11 +113,11 @@ func (m *oracleModel) Trim(seq, pos int) error {
 	return nil
 }
 
-func (m *oracleModel) Fork(from, to, n int) (int, error) {
+func (m *oracleModel) Fork(from, to, n, kept int) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if n < 3 {
-		n = 0 // does not pay
+	if n < kept+3 {
+		return kept, nil // does not pay
 	}
 	m.kv[to] = append([]Token(nil), m.kv[from][:n]...)
 	return n, nil

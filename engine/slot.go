@@ -20,9 +20,9 @@ type slot struct {
 
 // forker is a Runner that can give a sequence the beginning of another for less than computing it again costs.
 type forker interface {
-	// Fork makes sequence to hold the first n positions of from, or nothing if n is too little to pay. It returns how many
-	// positions to holds.
-	Fork(from, to, n int) (int, error)
+	// Fork makes sequence to hold the first n positions of from, of which it shares the first kept already. If that saves
+	// too little it changes nothing. It returns how many of those positions to holds.
+	Fork(from, to, n, kept int) (int, error)
 }
 
 func (sl *slot) decoding() bool { return sl.job != nil && sl.job.generated > 0 }
@@ -48,34 +48,32 @@ func (sl *slot) advance(took time.Duration) {
 
 // place chooses a free slot for a job and prepares its cache. A conversation goes back to the slot that holds its
 // beginning. If taking that slot would destroy more than it saves, or the beginning is in a busy slot, the least recently
-// used free slot shares the common part instead.
+// used free slot shares the common part instead, or keeps what it has in common with the job itself.
 func (s *scheduler) place(j *job) (*slot, error) {
-	var source, oldest *slot
+	var source, target *slot
 	common := 0
 	for _, sl := range s.slots {
-		if sl.job == nil && (oldest == nil || sl.used.Before(oldest.used)) {
-			oldest = sl
+		if sl.job == nil && (target == nil || sl.used.Before(target.used)) {
+			target = sl
 		}
 		if n := sl.common(j); n > common {
 			source, common = sl, n
 		}
 	}
-	// At least one token must be run to have logits to sample from.
-	common = min(common, len(j.prompt)-1)
-	target := oldest
 	if source != nil && source.job == nil && 2*common >= len(source.cache) {
 		target = source
 	}
-	switch f, ok := s.model.(forker); {
-	case target == source:
-	case ok && common > 0:
+	kept := target.common(j)
+	if f, ok := s.model.(forker); ok && common > kept {
 		var err error
-		if common, err = f.Fork(source.id, target.id, common); err != nil {
+		if common, err = f.Fork(source.id, target.id, common, kept); err != nil {
 			return nil, err
 		}
-		target.cache = append(target.cache[:0], source.cache[:common]...)
-	default:
-		common = min(target.common(j), len(j.prompt)-1)
+		if common > kept {
+			target.cache = append(target.cache[:0], source.cache[:common]...)
+		}
+	} else {
+		common = kept
 	}
 	if err := s.model.Trim(target.id, common); err != nil {
 		return nil, err
@@ -87,12 +85,13 @@ func (s *scheduler) place(j *job) (*slot, error) {
 	return target, nil
 }
 
-// common is how many tokens the slot's cache and the job's prompt begin with alike.
+// common is how many tokens of the job's prompt the slot's cache begins with. At least one token of a prompt is to be run,
+// to have logits to sample from, so it is never all of them.
 func (sl *slot) common(j *job) int {
 	if !slices.Equal(sl.adapters, j.adapters) {
 		return 0
 	}
-	n := min(len(sl.cache), len(j.prompt))
+	n := min(len(sl.cache), len(j.prompt)-1)
 	for i := range n {
 		if sl.cache[i] != j.prompt[i] {
 			return i

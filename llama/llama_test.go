@@ -312,6 +312,55 @@ func TestSamplers(t *testing.T) {
 }
 
 // generate samples a text from the toy model under a grammar, until it ends.
+// The vocabulary is longer than the blocks that the sampler looks at, and ends within one.
+func TestGreedyIsTheFirstOfTheLikeliestWhereverItIs(t *testing.T) {
+	shape := gguf.Toy()
+	shape.VocabSize = 1501
+	path := filepath.Join(t.TempDir(), "wide.gguf")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := gguf.Generate(f, shape, 1); err != nil {
+		t.Fatal(err)
+	}
+	m, err := LoadModel(t.Context(), []string{path}, ModelConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	s, err := m.NewSampler(SamplerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	logits := make([]float32, shape.VocabSize)
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	for at := range logits {
+		for i := range logits {
+			logits[i] = -50 - float32((i*37)%101)
+		}
+		logits[at], logits[len(logits)-1] = -49, -49 // a tie with the last one
+		if at > 0 {
+			logits[at-1] = nan
+		}
+		if got, err := s.Sample(logits); err != nil || int(got) != at {
+			t.Fatalf("the likeliest is at %d; got %d, %v", at, got, err)
+		}
+	}
+	for i := range logits {
+		logits[i] = -inf
+	}
+	if got, err := s.Sample(logits); err != nil || got != 0 {
+		t.Errorf("where all are impossible: got %d, %v, want the first", got, err)
+	}
+	logits[700] = inf
+	if got, err := s.Sample(logits); err != nil || got != 700 {
+		t.Errorf("where one is infinite: got %d, %v, want it", got, err)
+	}
+}
+
 func generate(t *testing.T, m *Model, g *Grammar, seed uint32) string {
 	t.Helper()
 	c := newContext(t, m, ContextConfig{Size: 512})

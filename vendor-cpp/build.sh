@@ -43,8 +43,12 @@ done
 if [ ${#targets[@]} -gt 0 ]; then
   echo "Building llama.cpp $LLAMA_TAG for $backend (${targets[*]}), once for this machine: minutes on two cores." >&2
   # The object tree stays: a tool asked for later (make bench) builds on what is there.
+  # CMake ties it to the folder of its CMakeLists.txt, so that is a copy in the cache: another clone may go on from here.
+  mkdir -p "$out/project"
+  cmp -s "$here/CMakeLists.txt" "$out/project/CMakeLists.txt" || cp "$here/CMakeLists.txt" "$out/project/"
+  grep -qsF "CMAKE_HOME_DIRECTORY:INTERNAL=$out/project" "$out/obj/CMakeCache.txt" || rm -rf "$out/obj/CMakeCache.txt" "$out/obj/CMakeFiles"
   # shellcheck disable=SC2086  # CMAKE_ARGS is a list
-  cmake -S "$here" -B "$out/obj" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLLAMA_CPP_DIR="$src" -DBACKEND="$backend" \
+  cmake -S "$out/project" -B "$out/obj" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLLAMA_CPP_DIR="$src" -DBACKEND="$backend" \
     ${CMAKE_ARGS:-} >"$out/cmake.log" 2>&1 || { tail -30 "$out/cmake.log" >&2; echo "CMake failed; the whole log is $out/cmake.log" >&2; exit 1; }
   cmake --build "$out/obj" --target "${targets[@]}" >"$out/build.log" 2>&1 || { grep -m5 -A8 -E 'error|FAILED' "$out/build.log" >&2; echo "The build failed; the whole log is $out/build.log" >&2; exit 1; }
 fi

@@ -233,10 +233,11 @@ func (m *Model) Trim(seq, pos int) error { return m.ctx.Trim(seq, pos, -1) }
 // reading about so many tokens.
 const minFork = 128
 
-// Fork makes sequence to hold the first n positions of from, if that pays, and returns how many it holds.
-func (m *Model) Fork(from, to, n int) (int, error) {
-	if n < minFork {
-		return 0, m.ctx.Trim(to, 0, -1)
+// Fork makes sequence to hold the first n positions of from, if that pays beyond those it shares already, and returns how
+// many it holds.
+func (m *Model) Fork(from, to, n, kept int) (int, error) {
+	if n-kept < minFork {
+		return kept, nil
 	}
 	if err := m.ctx.Trim(to, 0, -1); err != nil {
 		return 0, err

@@ -7,6 +7,7 @@
 
 #include "common.h"
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -95,11 +96,31 @@ int32_t cen_sampler_grammar(cen_sampler * s, const char * gbnf, bool lazy, const
     });
 }
 
+// The first of the likeliest. Eight chats pay for this eight times a step while the compute threads wait, and one token at
+// a time it took 0.7 ms of 152k; so the largest of a block is found in independent lanes, which compile to vector
+// instructions, and only a block that beats the best so far is looked through. A NaN is never the largest.
 static llama_token likeliest(const float * logits, int32_t n) {
-    int32_t best = 0;
-    for (int32_t i = 1; i < n; i++) {
-        if (logits[i] > logits[best]) {
-            best = i;
+    constexpr int32_t lanes = 32;
+    constexpr int32_t block = 16 * lanes;
+    float             top   = -INFINITY;
+    int32_t           best  = 0;
+    for (int32_t from = 0; from < n; from += block) {
+        const int32_t to           = std::min(from + block, n);
+        float         lane[lanes];
+        std::fill(lane, lane + lanes, -INFINITY);
+        int32_t i = from;
+        for (; i + lanes <= to; i += lanes) {
+            for (int32_t k = 0; k < lanes; k++) {
+                lane[k] = logits[i + k] > lane[k] ? logits[i + k] : lane[k];
+            }
+        }
+        float largest = *std::max_element(lane, lane + lanes);
+        for (; i < to; i++) {
+            largest = logits[i] > largest ? logits[i] : largest;
+        }
+        if (largest > top) {
+            top  = largest;
+            best = static_cast<int32_t>(std::find(logits + from, logits + to, largest) - logits);
         }
     }
     return best;
