@@ -105,7 +105,7 @@ static llama_token likeliest(const float * logits, int32_t n) {
     float             top   = -INFINITY;
     int32_t           best  = 0;
     for (int32_t from = 0; from < n; from += block) {
-        const int32_t to           = std::min(from + block, n);
+        const int32_t to = std::min(from + block, n);
         float         lane[lanes];
         std::fill(lane, lane + lanes, -INFINITY);
         int32_t i = from;
