@@ -7,6 +7,8 @@ type EmbedRequest struct {
 	Model  string
 	Texts  []string
 	Tokens [][]Token
+	// KeepAlive is how long the model stays resident afterwards, as in Request.
+	KeepAlive time.Duration
 }
 
 // EmbedResult holds vectors of length 1 (Euclidean norm), in the order of the inputs.

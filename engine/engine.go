@@ -110,7 +110,7 @@ func (e *Engine) Embed(ctx context.Context, r EmbedRequest) (EmbedResult, error)
 	if err != nil {
 		return EmbedResult{}, err
 	}
-	defer e.release(res, 0)
+	defer e.release(res, r.KeepAlive)
 	out := EmbedResult{LoadTime: time.Since(began)}
 	inputs := slices.Clone(r.Tokens)
 	for _, text := range r.Texts {

@@ -242,7 +242,7 @@ func TestTheLeastRecentlyUsedModelMakesRoom(t *testing.T) {
 		defer e.Close()
 		for _, name := range []string{"a", "b", "a", "c"} {
 			time.Sleep(time.Second)
-			if err := e.Load(t.Context(), name); err != nil {
+			if err := e.Load(t.Context(), name, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -261,9 +261,9 @@ func TestAnUnusedModelIsUnloadedWhenItsTimeIsOver(t *testing.T) {
 		m := newOracle(1, 100)
 		e := New(Config{KeepAlive: time.Minute, Open: func(context.Context, string, func(float64)) (Model, error) { return m, nil }})
 		defer e.Close()
-		e.Load(t.Context(), "m")
+		e.Load(t.Context(), "m", 0)
 		time.Sleep(59 * time.Second)
-		e.Load(t.Context(), "m")
+		e.Load(t.Context(), "m", 0)
 		time.Sleep(59 * time.Second)
 		if n := len(e.Resident()); n != 1 {
 			t.Fatalf("after 59s: %d resident, want 1", n)

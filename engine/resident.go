@@ -34,13 +34,13 @@ type resident struct {
 // errUnloaded is the error of a load that was stopped.
 var errUnloaded = errors.New("unloaded before it was loaded")
 
-// Load brings a model into memory and returns when it can answer.
-func (e *Engine) Load(ctx context.Context, name string) error {
+// Load brings a model into memory and returns when it can answer. It stays for keepAlive, as after a Request with that.
+func (e *Engine) Load(ctx context.Context, name string, keepAlive time.Duration) error {
 	res, err := e.acquire(ctx, name)
 	if err != nil {
 		return err
 	}
-	e.release(res, 0)
+	e.release(res, keepAlive)
 	return nil
 }
 

@@ -18,7 +18,7 @@ import (
 // Engine is what answers. Load blocks until the model is in memory; Unload fails with centram.NotFound if it is not.
 type Engine interface {
 	engine.Generator
-	Load(ctx context.Context, name string) error
+	Load(ctx context.Context, name string, keepAlive time.Duration) error
 	Unload(ctx context.Context, name string) error
 	Resident() []engine.Resident
 }
@@ -197,7 +197,7 @@ type loads struct {
 // start loads a model. Whether that worked is told by the engine's events.
 func (l *loads) start(name string) {
 	l.wg.Go(func() {
-		err := l.engine.Load(l.base, name)
+		err := l.engine.Load(l.base, name, 0)
 		if err != nil && !errors.Is(err, context.Canceled) {
 			l.log.WarnContext(l.base, "Model not loaded", "model", name, "err", err)
 		}

@@ -84,7 +84,7 @@ func (e *scripted) last() engine.Request {
 	return e.requests[len(e.requests)-1]
 }
 
-func (e *scripted) Load(_ context.Context, name string) error {
+func (e *scripted) Load(_ context.Context, name string, _ time.Duration) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.loadErr != nil {

@@ -221,7 +221,7 @@ func (d *daemon) settle(ctx context.Context) error {
 	if d.first == "" {
 		return nil
 	}
-	if err := d.engine.Load(ctx, d.first); err != nil && !errors.Is(err, context.Canceled) {
+	if err := d.engine.Load(ctx, d.first, 0); err != nil && !errors.Is(err, context.Canceled) {
 		d.log.ErrorContext(ctx, "Model not loaded", "model", d.first, "err", err, "next", centram.HintOf(err))
 	}
 	return nil

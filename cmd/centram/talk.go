@@ -105,7 +105,7 @@ func newLocalTalker(ctx context.Context, name, path string, cfg *config.Config, 
 			return local.Open(ctx, path, run)
 		},
 	})
-	err := t.engine.Load(ctx, name)
+	err := t.engine.Load(ctx, name, 0)
 	p.clear()
 	if err != nil {
 		return nil, errors.Join(err, t.engine.Close())

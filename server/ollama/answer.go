@@ -124,14 +124,10 @@ func (r *reply) piece(text string, calls []toolCall) line {
 func (r *reply) residence(ctx context.Context, m models.Model, keep keepAlive, stream bool) error {
 	l := r.piece("", nil)
 	l.Done, l.Reason = true, "load"
-	var err error
 	if keep.ends() {
 		l.Reason = "unload"
-		err = r.unload(ctx, m.Name)
-	} else {
-		err = r.Engine.Load(ctx, m.Name)
 	}
-	if err != nil {
+	if err := r.reside(ctx, m, keep); err != nil {
 		return err
 	}
 	l.CreatedAt = stamp(r.Now())
@@ -139,6 +135,14 @@ func (r *reply) residence(ctx context.Context, m models.Model, keep keepAlive, s
 		return r.lines.write(l)
 	}
 	return wire.JSON(r.lines.c, http.StatusOK, l)
+}
+
+// reside has the model in memory for that time, or out of it.
+func (h *handler) reside(ctx context.Context, m models.Model, keep keepAlive) error {
+	if keep.ends() {
+		return h.unload(ctx, m.Name)
+	}
+	return h.Engine.Load(ctx, m.Name, keep.engine())
 }
 
 // unload is content with a model that is not loaded.

@@ -29,6 +29,7 @@ func (h *handler) embed(c echo.Context) error {
 		Model      string       `json:"model"`
 		Input      wire.Strings `json:"input"`
 		Dimensions *float64     `json:"dimensions"`
+		KeepAlive  keepAlive    `json:"keep_alive"`
 	}
 	if err := wire.Decode(c, &r); err != nil {
 		return err
@@ -41,7 +42,7 @@ func (h *handler) embed(c echo.Context) error {
 		return wire.Invalid("input", "\"input\" has %d texts; at most %d are allowed.", len(r.Input), maxInputs)
 	}
 	started := h.Now()
-	result, err := h.vectors(c.Request().Context(), r.Model, r.Input)
+	result, err := h.vectors(c.Request().Context(), r.Model, r.Input, r.KeepAlive)
 	if err != nil {
 		return err
 	}
@@ -55,13 +56,14 @@ func (h *handler) embed(c echo.Context) error {
 // embeddings is the older form, of one text.
 func (h *handler) embeddings(c echo.Context) error {
 	var r struct {
-		Model  string `json:"model"`
-		Prompt string `json:"prompt"`
+		Model     string    `json:"model"`
+		Prompt    string    `json:"prompt"`
+		KeepAlive keepAlive `json:"keep_alive"`
 	}
 	if err := wire.Decode(c, &r); err != nil {
 		return err
 	}
-	result, err := h.vectors(c.Request().Context(), r.Model, []string{r.Prompt})
+	result, err := h.vectors(c.Request().Context(), r.Model, []string{r.Prompt}, r.KeepAlive)
 	if err != nil {
 		return err
 	}
@@ -74,19 +76,19 @@ func (h *handler) embeddings(c echo.Context) error {
 	}{vector})
 }
 
-// vectors embeds the texts. Without any text it only loads the model, as Ollama does.
-func (h *handler) vectors(ctx context.Context, model string, texts []string) (engine.EmbedResult, error) {
+// vectors embeds the texts. Without any text it only loads the model, or unloads it, as Ollama does.
+func (h *handler) vectors(ctx context.Context, model string, texts []string, keep keepAlive) (engine.EmbedResult, error) {
 	m, err := h.find(ctx, model)
 	if err != nil {
 		return engine.EmbedResult{}, err
 	}
 	if len(texts) == 0 || len(texts) == 1 && texts[0] == "" {
-		return engine.EmbedResult{Vectors: [][]float32{}}, h.Engine.Load(ctx, m.Name)
+		return engine.EmbedResult{Vectors: [][]float32{}}, h.reside(ctx, m, keep)
 	}
 	for i, text := range texts {
 		if text == "" {
 			return engine.EmbedResult{}, wire.Invalid("input", "Text %d of \"input\" is empty.", i)
 		}
 	}
-	return h.Engine.Embed(ctx, engine.EmbedRequest{Model: m.Name, Texts: texts})
+	return h.Engine.Embed(ctx, engine.EmbedRequest{Model: m.Name, Texts: texts, KeepAlive: keep.engine()})
 }

@@ -70,7 +70,7 @@ func TestTranscripts(t *testing.T) {
 
 func TestLoadedModelIsListed(t *testing.T) {
 	e := &wiretest.Engine{}
-	if err := e.Load(t.Context(), wiretest.Model); err != nil {
+	if err := e.Load(t.Context(), wiretest.Model, 0); err != nil {
 		t.Fatal(err)
 	}
 	wiretest.Golden(t, "ps.txt", wiretest.Transcript(t, api(config(e)), "GET", "/api/ps", ""))

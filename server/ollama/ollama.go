@@ -21,7 +21,7 @@ import (
 type Engine interface {
 	engine.Generator
 	Embed(context.Context, engine.EmbedRequest) (engine.EmbedResult, error)
-	Load(ctx context.Context, name string) error
+	Load(ctx context.Context, name string, keepAlive time.Duration) error
 	Unload(ctx context.Context, name string) error
 	Resident() []engine.Resident
 }

@@ -64,7 +64,7 @@ func (h *handler) checkContext(ctx context.Context, asked *float64, m models.Mod
 	if err := number.Check(); err != nil || number.Int(0) == 0 {
 		return err
 	}
-	if err := h.Engine.Load(ctx, m.Name); err != nil {
+	if err := h.Engine.Load(ctx, m.Name, 0); err != nil {
 		return err
 	}
 	if has := h.loadedContext(m.Name); has > 0 && number.Int(0) > has {

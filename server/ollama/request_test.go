@@ -106,6 +106,32 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
+func TestKeepAliveOfRequestsThatGenerateNothing(t *testing.T) {
+	for path, body := range map[string]string{
+		"/api/generate":   `{"model":"test","prompt":"","keep_alive":"7m"}`,
+		"/api/chat":       `{"model":"test","messages":[],"keep_alive":"7m"}`,
+		"/api/embed":      `{"model":"test","input":[],"keep_alive":"7m"}`,
+		"/api/embeddings": `{"model":"test","prompt":"","keep_alive":"7m"}`,
+	} {
+		e := &wiretest.Engine{}
+		got := wiretest.Do(api(config(e)), "POST", path, body)
+		if kept := e.Kept(); got.Code != 200 || len(kept) != 1 || kept[0] != 7*time.Minute {
+			t.Errorf("%s: %d %s, and the model was loaded for %v, want 7m", path, got.Code, got.Body, kept)
+		}
+	}
+	for path, input := range map[string]string{"/api/embed": "input", "/api/embeddings": "prompt"} {
+		e := &wiretest.Engine{}
+		got := wiretest.Do(api(config(e)), "POST", path, `{"model":"test","`+input+`":"a","keep_alive":0}`)
+		if embeds := e.Embeds(); got.Code != 200 || len(embeds) != 1 || embeds[0].KeepAlive != time.Nanosecond {
+			t.Errorf("%s: %d %s, asked the engine for %+v, want the shortest keep-alive", path, got.Code, got.Body, embeds)
+		}
+		got = wiretest.Do(api(config(e)), "POST", path, `{"model":"test","`+input+`":"","keep_alive":0}`)
+		if got.Code != 200 || len(e.Kept()) != 0 {
+			t.Errorf("%s: %d %s, and an unload loaded the model", path, got.Code, got.Body)
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	chat := func(field string) string { return `{` + hello + `,` + field + `}` }
 	prompt := func(field string) string { return `{"model":"test","prompt":"Once",` + field + `}` }

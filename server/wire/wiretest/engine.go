@@ -38,6 +38,7 @@ type Engine struct {
 	requests []engine.Request
 	embeds   []engine.EmbedRequest
 	loaded   bool
+	kept     []time.Duration
 	running  int
 }
 
@@ -265,13 +266,14 @@ func vector(n int) []float32 {
 }
 
 // Load makes the model resident.
-func (e *Engine) Load(_ context.Context, name string) error {
+func (e *Engine) Load(_ context.Context, name string, keepAlive time.Duration) error {
 	if err := known(name); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.loaded = true
+	e.kept = append(e.kept, keepAlive)
 	return nil
 }
 
@@ -311,6 +313,13 @@ func (e *Engine) Embeds() []engine.EmbedRequest {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return append([]engine.EmbedRequest(nil), e.embeds...)
+}
+
+// Kept is for how long each Load wanted the model to stay.
+func (e *Engine) Kept() []time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]time.Duration(nil), e.kept...)
 }
 
 // Running is how many answers are under way.
