@@ -533,3 +533,20 @@ func TestThePinIsTheOneThisPackageIsWrittenFor(t *testing.T) {
 		t.Errorf("vendor-cpp/VERSION has no line %q", want)
 	}
 }
+
+// A tool asked for from one clone is built on what another clone has built; CMake refuses that if its tree is tied to a
+// folder of the first.
+func TestTheBuildTreeIsTiedToNoCheckout(t *testing.T) {
+	cache, err := os.ReadFile("../build/native/obj/CMakeCache.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	native, err := filepath.EvalSymlinks("../build/native")
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := regexp.MustCompile(`(?m)^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$`).FindSubmatch(cache)
+	if home == nil || !strings.HasPrefix(string(home[1]), native) {
+		t.Errorf("the build tree is that of %q, want a folder of the cache, %s", home, native)
+	}
+}

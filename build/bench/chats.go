@@ -54,13 +54,12 @@ func (c config) chats(model string) ([]*figure, error) {
 	}
 	defer theirs.stop()
 	for round := range c.runs + 1 {
-		a, err := ours.round(2*round, c.gen)
+		var a, b float64
+		err := inTurn(round,
+			func() (err error) { a, err = ours.round(2*round, c.gen); return err },
+			func() (err error) { b, err = theirs.round(2*round+1, c.gen); return err })
 		if err != nil {
-			return nil, fmt.Errorf("centram: %w", err)
-		}
-		b, err := theirs.round(2*round+1, c.gen)
-		if err != nil {
-			return nil, fmt.Errorf("llama-server: %w", err)
+			return nil, err
 		}
 		if round > 0 {
 			total.pairs = append(total.pairs, pair{a, b})
@@ -138,7 +137,7 @@ func (p *process) model() (string, error) {
 func (p *process) round(salt, gen int) (float64, error) {
 	model, err := p.model()
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%s: %w", filepath.Base(p.cmd.Path), err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -154,7 +153,10 @@ func (p *process) round(salt, gen int) (float64, error) {
 	for _, n := range tokens {
 		sum += n
 	}
-	return float64(sum) / took, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return 0, fmt.Errorf("%s: %w", filepath.Base(p.cmd.Path), err)
+	}
+	return float64(sum) / took, nil
 }
 
 func (p *process) chat(ctx context.Context, model string, salt, gen int) (int, error) {

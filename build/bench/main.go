@@ -1,5 +1,5 @@
 // Command bench measures Centram beside the pinned llama.cpp's own llama-bench and llama-server, on models of the Qwen
-// 2.5 0.5B shape with random weights that it makes itself. The two sides of every figure run in turn, A B A B, on the
+// 2.5 0.5B shape with random weights that it makes itself. The two sides of every figure run in turn, A B B A, on the
 // same machine, file and threads, and what counts is the median of the ratios pair by pair. `make bench` runs it.
 package main
 
@@ -21,7 +21,8 @@ import (
 // config is where things are and how much is measured.
 type config struct {
 	centram, tools, vocab, cache string
-	threads, runs, prompt, gen   int
+	threads, runs, repeat        int
+	prompt, gen                  int
 	only                         string
 }
 
@@ -53,6 +54,7 @@ func main() {
 	flag.StringVar(&c.cache, "cache", "", "folder to keep the models in")
 	flag.IntVar(&c.threads, "threads", runtime.NumCPU(), "threads")
 	flag.IntVar(&c.runs, "runs", 5, "counted runs of each side; one more comes first and is not counted")
+	flag.IntVar(&c.repeat, "repeat", 5, "repetitions within a run of one side, of which the median counts")
 	flag.IntVar(&c.prompt, "prompt", 256, "prompt tokens")
 	flag.IntVar(&c.gen, "gen", 48, "generated tokens")
 	flag.StringVar(&c.only, "only", "", "measure only figures whose name contains this")
@@ -171,34 +173,64 @@ func (c config) single(model string) ([]*figure, error) {
 	if !c.wants(prefill) && !c.wants(decode) {
 		return nil, nil
 	}
-	n := func(v int) string { return fmt.Sprint(v) }
 	for i := range c.runs + 1 {
-		var ours struct {
-			Prefill float64 `json:"prefill_tokens_per_second"`
-			Decode  float64 `json:"decode_tokens_per_second"`
-		}
-		if err := runJSON(&ours, c.centram, "bench", "--model", model, "--prompt", n(c.prompt), "--gen", n(c.gen), "--threads", n(c.threads), "--repeat", "1", "--json"); err != nil {
+		var ours, theirs speeds
+		err := inTurn(i,
+			func() (err error) { ours, err = c.ourSpeeds(model); return err },
+			func() (err error) { theirs, err = c.theirSpeeds(model); return err })
+		if err != nil {
 			return nil, err
-		}
-		var theirs []struct {
-			Prompt int     `json:"n_prompt"`
-			Speed  float64 `json:"avg_ts"`
-		}
-		if err := runJSON(&theirs, filepath.Join(c.tools, "llama-bench"), "-m", model, "-p", n(c.prompt), "-n", n(c.gen), "-t", n(c.threads), "-r", "1", "-o", "json"); err != nil {
-			return nil, err
-		}
-		if len(theirs) != 2 || theirs[0].Prompt != c.prompt {
-			return nil, fmt.Errorf("llama-bench printed %d results, want a prompt's and a generation's", len(theirs))
 		}
 		if i == 0 {
 			continue // the first pair warms the page cache and the clock
 		}
-		prefill.pairs = append(prefill.pairs, pair{ours.Prefill, theirs[0].Speed})
-		decode.pairs = append(decode.pairs, pair{ours.Decode, theirs[1].Speed})
+		prefill.pairs = append(prefill.pairs, pair{ours.prefill, theirs.prefill})
+		decode.pairs = append(decode.pairs, pair{ours.decode, theirs.decode})
 	}
 	prefill.print()
 	decode.print()
 	return []*figure{prefill, decode}, nil
+}
+
+// inTurn runs a pair's sides one after the other, the other way round every second time: a machine that slows down while
+// it is measured then favours neither.
+func inTurn(i int, ours, theirs func() error) error {
+	if i%2 == 1 {
+		ours, theirs = theirs, ours
+	}
+	if err := ours(); err != nil {
+		return err
+	}
+	return theirs()
+}
+
+// speeds are tokens per second, each the median of the repetitions in one process.
+type speeds struct{ prefill, decode float64 }
+
+func (c config) ourSpeeds(model string) (speeds, error) {
+	var out struct {
+		Prefill spread `json:"prefill"`
+		Decode  spread `json:"decode"`
+	}
+	err := runJSON(&out, c.centram, "bench", "--model", model, "--prompt", fmt.Sprint(c.prompt), "--gen", fmt.Sprint(c.gen),
+		"--threads", fmt.Sprint(c.threads), "--repeat", fmt.Sprint(c.repeat), "--json")
+	return speeds{out.Prefill.Median, out.Decode.Median}, err
+}
+
+func (c config) theirSpeeds(model string) (speeds, error) {
+	var out []struct {
+		Prompt  int       `json:"n_prompt"`
+		Samples []float64 `json:"samples_ts"`
+	}
+	err := runJSON(&out, filepath.Join(c.tools, "llama-bench"), "-m", model, "-p", fmt.Sprint(c.prompt), "-n", fmt.Sprint(c.gen),
+		"-t", fmt.Sprint(c.threads), "-r", fmt.Sprint(c.repeat), "-o", "json")
+	if err != nil {
+		return speeds{}, err
+	}
+	if len(out) != 2 || out[0].Prompt != c.prompt || len(out[0].Samples) != c.repeat || len(out[1].Samples) != c.repeat {
+		return speeds{}, fmt.Errorf("llama-bench printed %d results, want a prompt's and a generation's with %d samples each", len(out), c.repeat)
+	}
+	return speeds{spreadOf(out[0].Samples).Median, spreadOf(out[1].Samples).Median}, nil
 }
 
 func runJSON(into any, program string, args ...string) error {
