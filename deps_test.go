@@ -21,6 +21,7 @@ var allowed = map[string]struct {
 	"store":         {[]string{""}, "SQLite and migrations only"},
 	"models":        {[]string{"", "gguf", "store"}, "the library of files does not know who runs them"},
 	"chats":         {[]string{"", "store"}, "conversations do not know who answers them"},
+	"identity":      {[]string{""}, "keys do not know who uses them"},
 	"config":        {[]string{""}, "settings are read in one place and handed down"},
 	"server":        {[]string{"", "chats", "engine", "models", "server/web", "server/wire", "store"}, "what it needs of others are interfaces in its own files"},
 	"server/openai": {[]string{"", "engine", "models", "server/wire"}, "a wire format over the engine"},
