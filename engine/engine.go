@@ -82,7 +82,8 @@ func (e *Engine) Close() error {
 // Generate implements Generator.
 func (e *Engine) Generate(ctx context.Context, r Request, emit func(Event) error) (Result, error) {
 	began := time.Now()
-	if emit == nil { // only the result is wanted
+	quiet := emit == nil
+	if quiet {
 		emit = func(Event) error { return nil }
 	}
 	res, err := e.acquire(ctx, r.Model)
@@ -98,6 +99,7 @@ func (e *Engine) Generate(ctx context.Context, r Request, emit func(Event) error
 		return Result{}, err
 	}
 	defer a.close()
+	a.job.quiet = quiet
 	result, err := a.run(ctx, res.sched, settled, emit)
 	result.LoadTime = loadTime
 	return result, err

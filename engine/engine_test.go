@@ -128,6 +128,22 @@ func TestAConversationIsNotReadTwice(t *testing.T) {
 	}
 }
 
+func TestWhoWantsNoPiecesGetsTheSameResult(t *testing.T) {
+	e := serving(t, newOracle(2, 1000))
+	for i := range 20 {
+		prompt := fmt.Sprint("prompt ", i)
+		got, err := e.Generate(t.Context(), ask(prompt, 30), nil)
+		if want := oracle(prompt, nil, 30, 1000); err != nil || got.Message.Content != want {
+			t.Errorf("got %q, %v, want %q", got.Message.Content, err, want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := e.Generate(ctx, ask("gone", 30), nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("a request that was cancelled: got %v", err)
+	}
+}
+
 // All slots hold the same short beginning, as those of chats with one system prompt do, too short to be worth a copy.
 func TestASlotKeepsTheShortBeginningItHas(t *testing.T) {
 	e := serving(t, newOracle(3, 1000))

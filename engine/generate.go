@@ -108,7 +108,8 @@ type Result struct {
 
 // Generator is the part of Engine that answers.
 //
-// Generate blocks until the answer has ended and calls emit, from the calling goroutine, with each piece. A refusal
+// Generate blocks until the answer has ended and calls emit, from the calling goroutine, with each piece. Whoever wants
+// the Result alone passes nil: to be woken for each token costs time that the model could compute in. A refusal
 // (unknown model, prompt over the context, bad grammar) is returned before the first emit. If ctx ends or emit returns
 // an error, the slot is free at the next step and that error is returned with what is known so far.
 type Generator interface {

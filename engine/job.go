@@ -17,6 +17,7 @@ type job struct {
 	maxTokens   int // 0: as many as fit
 	topLogprobs int // negative: none
 	background  bool
+	quiet       bool // nobody wants the pieces, so the submitter is not woken for them
 	text        textQueue
 
 	queued, started, firstToken, ended time.Time
@@ -58,6 +59,9 @@ func (j *job) post(ev Event) {
 		j.ready = append(j.ready, ev)
 	}
 	j.mu.Unlock()
+	if j.quiet {
+		return
+	}
 	select {
 	case j.news <- struct{}{}:
 	default:

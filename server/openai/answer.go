@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"slices"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
@@ -65,10 +66,14 @@ func (h *handler) answer(c echo.Context, j job) error {
 func (h *handler) whole(c echo.Context, j job, frame answer) error {
 	tokens := make([][]engine.TokenInfo, len(j.requests))
 	results := make([]engine.Result, len(j.requests))
-	err := h.run(c.Request().Context(), j.requests, func(i int, e engine.Event) error {
-		tokens[i] = append(tokens[i], e.Tokens...) // each choice has its own goroutine and its own element
-		return nil
-	}, func(i int, r engine.Result) error {
+	var event func(int, engine.Event) error
+	if slices.ContainsFunc(j.requests, func(r engine.Request) bool { return r.TopLogprobs >= 0 }) {
+		event = func(i int, e engine.Event) error {
+			tokens[i] = append(tokens[i], e.Tokens...) // each choice has its own goroutine and its own element
+			return nil
+		}
+	}
+	err := h.run(c.Request().Context(), j.requests, event, func(i int, r engine.Result) error {
 		results[i] = r
 		return nil
 	})
@@ -85,13 +90,17 @@ func (h *handler) whole(c echo.Context, j job, frame answer) error {
 }
 
 // run answers all requests, at most maxChoices at once, and ends with the first error. It calls event and end, which must
-// be safe for concurrent use by different choices, with each choice's pieces in order.
+// be safe for concurrent use by different choices, with each choice's pieces in order. A nil event wants no pieces.
 func (h *handler) run(ctx context.Context, requests []engine.Request, event func(int, engine.Event) error, end func(int, engine.Result) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxChoices)
 	for i, request := range requests {
 		group.Go(func() error {
-			result, err := h.generate(ctx, request, func(e engine.Event) error { return event(i, e) })
+			var emit func(engine.Event) error
+			if event != nil {
+				emit = func(e engine.Event) error { return event(i, e) }
+			}
+			result, err := h.generate(ctx, request, emit)
 			if err != nil {
 				return atModel(err)
 			}

@@ -119,8 +119,10 @@ func play(ctx context.Context, steps []Step, emit func(engine.Event) error) (eng
 		if s.End != nil {
 			return *s.End, nil
 		}
-		if err := emit(s.Event); err != nil {
-			return result, err
+		if emit != nil {
+			if err := emit(s.Event); err != nil {
+				return result, err
+			}
 		}
 		add(&result, s.Event)
 	}
