@@ -20,6 +20,9 @@ import (
 const (
 	nChats      = 8
 	chatContext = 1024 // tokens for each chat
+	// settle is waited before a round: the compute threads of the server that was asked before spin for a while, waiting
+	// for more, and would take a core from the one that is measured.
+	settle = 2 * time.Second
 )
 
 // chats compares eight conversations at once, through HTTP, with llama-server of as many slots. Both servers are up all
@@ -141,6 +144,7 @@ func (p *process) round(salt, gen int) (float64, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
+	time.Sleep(settle)
 	var wg sync.WaitGroup
 	tokens, errs := make([]int, nChats), make([]error, nChats)
 	began := time.Now()
