@@ -41,12 +41,12 @@ type identityReport struct {
 	File    string    `json:"file"`
 }
 
-func (a *app) identityReport(path string) (identityReport, error) {
-	f, err := identity.Read(path)
+func (a *app) identityReport() (identityReport, error) {
+	f, err := identity.Read(a.identityPath())
 	if err != nil {
 		return identityReport{}, err
 	}
-	return identityReport{f.Peer.String(), identity.Words(f.Peer), f.Created, f.Sealed(), path}, nil
+	return identityReport{f.Peer.String(), identity.Words(f.Peer), f.Created, f.Sealed(), a.identityPath()}, nil
 }
 
 func (r identityReport) rows() [][]string {
@@ -68,12 +68,9 @@ func (a *app) identityNewCommand() *cobra.Command {
 	protect := cmd.Flags().Bool("passphrase", false, "seal the keys with a passphrase")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
-		passphrase := ""
-		if *protect {
-			var err error
-			if passphrase, err = a.newPassphrase(); err != nil {
-				return err
-			}
+		passphrase, err := a.newPassphrase(*protect)
+		if err != nil {
+			return err
 		}
 		if err := identity.Write(a.identityPath(), identity.New(time.Now()), passphrase); err != nil {
 			return err
@@ -98,7 +95,7 @@ func (a *app) identityListCommand() *cobra.Command {
 }
 
 func (a *app) showIdentity(asJSON, code bool) error {
-	r, err := a.identityReport(a.identityPath())
+	r, err := a.identityReport()
 	if err != nil {
 		return err
 	}
@@ -123,11 +120,9 @@ func (a *app) identityExportCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		passphrase := ""
-		if !*plain {
-			if passphrase, err = a.newPassphrase(); err != nil {
-				return err
-			}
+		passphrase, err := a.newPassphrase(!*plain)
+		if err != nil {
+			return err
 		}
 		if err := identity.Write(args[0], id, passphrase); err != nil {
 			if centram.CodeOf(err) == centram.Conflict {
@@ -154,11 +149,9 @@ func (a *app) identityImportCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		passphrase := ""
-		if *protect {
-			if passphrase, err = a.newPassphrase(); err != nil {
-				return err
-			}
+		passphrase, err := a.newPassphrase(*protect)
+		if err != nil {
+			return err
 		}
 		if *replace {
 			if err := a.putIdentityAside(); err != nil {
@@ -206,8 +199,12 @@ func (a *app) openIdentity(path string) (*identity.Identity, error) {
 	return f.Open(passphrase)
 }
 
-// newPassphrase has a person type it twice: with a typing error in it the keys would be lost.
-func (a *app) newPassphrase() (string, error) {
+// newPassphrase has a person type one twice: with a typing error in it the keys would be lost. It is empty if none is
+// wanted.
+func (a *app) newPassphrase(wanted bool) (string, error) {
+	if !wanted {
+		return "", nil
+	}
 	first, err := a.passphrase("New passphrase: ")
 	if err != nil {
 		return "", err
