@@ -26,7 +26,7 @@ const (
 )
 
 // chats compares eight conversations at once, through HTTP, with llama-server of as many slots. Both servers are up all
-// the time and asked in turn; every round asks something new, so no cache of a prompt helps.
+// the time and asked the same in turn; every round asks something new, so no cache of a prompt helps.
 func (c config) chats(model string) ([]*figure, error) {
 	total := &figure{Name: "8 chats q4_k_m", Reference: "llama-server", Floor: 1}
 	if !c.wants(total) {
@@ -59,8 +59,8 @@ func (c config) chats(model string) ([]*figure, error) {
 	for round := range c.runs + 1 {
 		var a, b float64
 		err := inTurn(round,
-			func() (err error) { a, err = ours.round(2*round, c.gen); return err },
-			func() (err error) { b, err = theirs.round(2*round+1, c.gen); return err })
+			func() (err error) { a, err = ours.round(round, c.gen); return err },
+			func() (err error) { b, err = theirs.round(round, c.gen); return err })
 		if err != nil {
 			return nil, err
 		}
