@@ -80,3 +80,21 @@ CREATE TABLE settings (
 	value TEXT NOT NULL CHECK (json_valid(value))
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE peers (
+	id           BLOB PRIMARY KEY CHECK (length(id) = 32),
+	name         TEXT NOT NULL,
+	trust        INTEGER NOT NULL CHECK (trust BETWEEN 0 AND 2),
+	addresses    TEXT NOT NULL CHECK (json_valid(addresses)),
+	first_seen   INTEGER NOT NULL,
+	last_seen    INTEGER NOT NULL,
+	penalty      REAL NOT NULL,
+	penalty_at   INTEGER NOT NULL,
+	bans         INTEGER NOT NULL,
+	banned_until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE static_peers (
+	address TEXT PRIMARY KEY,
+	peer    BLOB CHECK (peer IS NULL OR length(peer) = 32)
+) STRICT, WITHOUT ROWID;
+

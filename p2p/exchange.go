@@ -1,0 +1,159 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/p2p/wire"
+)
+
+// Exchange is one end of a request's stream. At the asking end, Receive yields the replies; at the answering end, Send
+// sends them. One goroutine may send while another receives.
+type Exchange struct {
+	peer    *Peer
+	stream  stream
+	row     *wire.Row // of the request
+	request uint64
+	asking  bool
+	sent    bool  // anything
+	ended   error // what Receive says after the last reply
+	stop    func() bool
+	release func()
+	once    sync.Once
+}
+
+// Send sends a message, signed if its type is.
+func (x *Exchange) Send(ctx context.Context, m wire.Message) error { return x.send(ctx, m, 0) }
+
+// SendMore sends a reply that others follow.
+func (x *Exchange) SendMore(ctx context.Context, m wire.Message) error {
+	return x.send(ctx, m, wire.More)
+}
+
+func (x *Exchange) send(ctx context.Context, m wire.Message, flags wire.Flags) error {
+	if !x.asking {
+		flags |= wire.Reply
+	}
+	x.sent = true
+	if wire.RowFor(m).Signature == wire.ByNobody {
+		b := bulkBuffers.Get().(*[]byte)
+		defer bulkBuffers.Put(b)
+		var err error
+		if *b, err = wire.AppendBulk((*b)[:0], m, flags, x.request); err != nil {
+			return err
+		}
+		return x.write(ctx, *b, wire.RowFor(m))
+	}
+	f, err := wire.Seal(m, x.peer.node.key, x.peer.scope, flags, x.request)
+	if err != nil {
+		return err
+	}
+	return x.write(ctx, f.Append(nil), wire.RowFor(m))
+}
+
+var bulkBuffers = sync.Pool{New: func() any { b := make([]byte, 0, wire.ChunkSize+64); return &b }}
+
+func (x *Exchange) write(ctx context.Context, b []byte, row *wire.Row) error {
+	if row.Lane == wire.Bulk {
+		if err := x.peer.pace(ctx, len(b)); err != nil {
+			return err
+		}
+	}
+	if err := x.stream.SetWriteDeadline(time.Now().Add(bodyTimeout)); err != nil {
+		return x.why(ctx, err)
+	}
+	if _, err := x.stream.Write(b); err != nil {
+		return x.why(ctx, err)
+	}
+	x.peer.node.metrics.sent(row, len(b))
+	return nil
+}
+
+// Receive returns the next message, and io.EOF after the last. At the asking end a STATUS other than OK is an error.
+func (x *Exchange) Receive(ctx context.Context) (wire.Message, error) {
+	if x.ended != nil {
+		return nil, x.ended
+	}
+	m, more, err := x.receive(ctx)
+	switch {
+	case err != nil:
+		x.ended = err
+	case x.asking && !more:
+		x.ended = io.EOF
+	}
+	return m, err
+}
+
+func (x *Exchange) receive(ctx context.Context) (wire.Message, bool, error) {
+	if !x.asking {
+		// A request may wait as long as its asker likes between two replies; an asker may not.
+		if err := x.stream.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil {
+			return nil, false, x.why(ctx, err)
+		}
+	}
+	f, err := wire.Read(x.stream)
+	if err != nil {
+		x.peer.blame(err)
+		return nil, false, x.why(ctx, err)
+	}
+	m, err := x.peer.open(f, x.row.Lane)
+	if err != nil {
+		x.peer.blame(err)
+		return nil, false, err
+	}
+	if f.Request != x.request || (f.Flags&wire.Reply != 0) != x.asking {
+		err := &wire.Status{Code: wire.Malformed, Detail: f.Type.Name() + " belongs to another request"}
+		x.peer.blame(err)
+		return nil, false, err
+	}
+	if !x.asking {
+		return m, true, nil
+	}
+	if s, ok := m.(*wire.Status); ok {
+		return m, false, s.Centram()
+	}
+	if !slices.Contains(x.row.Replies, f.Type) {
+		err := &wire.Status{Code: wire.Malformed, Detail: f.Type.Name() + " does not answer " + x.row.Name}
+		x.peer.blame(err)
+		return nil, false, err
+	}
+	return m, f.Flags&wire.More != 0, nil
+}
+
+// why is err as the caller should see it: ctx's end and the connection's end show as what they are.
+func (x *Exchange) why(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case <-x.peer.Done():
+		return x.peer.gone()
+	default:
+	}
+	if errors.Is(err, io.EOF) && !x.asking {
+		return io.EOF
+	}
+	if _, ok := errors.AsType[*wire.Status](err); ok {
+		return err
+	}
+	return centram.Errorf(centram.Unavailable, "the peer ended the request: %w", err)
+}
+
+// Close gives the stream back. What was not read is thrown away; a request that still runs at the other end is stopped.
+func (x *Exchange) Close() {
+	x.once.Do(func() {
+		x.stop()
+		if x.asking && x.ended != io.EOF {
+			x.peer.cancel(x.request)
+			x.stream.Reset()
+		} else {
+			_ = x.stream.CloseWrite()
+		}
+		x.release()
+	})
+}
