@@ -23,17 +23,19 @@ var allowed = map[string]struct {
 	"chats":         {[]string{"", "store"}, "conversations do not know who answers them"},
 	"identity":      {[]string{""}, "keys do not know who uses them"},
 	"p2p":           {[]string{"", "p2p/blob", "p2p/rbsr", "p2p/wire"}, "the network does not know what its services are for"},
+	"p2p/gossip":    {[]string{"", "p2p", "p2p/rbsr", "p2p/wire"}, "records, whatever they say"},
 	"p2p/blob":      {[]string{"", "p2p/wire"}, "files and plans, no network"},
 	"p2p/rbsr":      {nil, "a pure function over sets of ids"},
+	"p2p/transfer":  {[]string{"", "p2p", "p2p/blob", "p2p/wire"}, "blobs, whatever is in them"},
 	"p2p/wire":      {[]string{""}, "pure functions over bytes"},
 	"config":        {[]string{""}, "settings are read in one place and handed down"},
-	"server":        {[]string{"", "chats", "engine", "models", "server/web", "server/wire", "store"}, "what it needs of others are interfaces in its own files"},
+	"server":        {[]string{"", "chats", "engine", "identity", "models", "p2p", "p2p/blob", "p2p/wire", "server/web", "server/wire", "store"}, "what it needs of others are interfaces in its own files, over their plain types"},
 	"server/openai": {[]string{"", "engine", "models", "server/wire"}, "a wire format over the engine"},
 	"server/ollama": {[]string{"", "engine", "models", "server/wire"}, "a wire format over the engine"},
 	"server/wire":   {[]string{"", "engine", "models"}, "what both wire formats read alike"},
 	"server/web":    {nil, "the embedded pages"},
 	"build/e2e":     {[]string{"gguf"}, "starts the built program and a browser"},
-	"build/bench":   {[]string{"gguf", "llama"}, "a measuring program"},
+	"build/bench":   {[]string{"gguf", "llama", "p2p", "p2p/blob", "p2p/transfer", "p2p/wire"}, "a measuring program"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -15,17 +15,19 @@ import (
 
 const (
 	beaconEvery = 30 * time.Second
-	clockSlack  = 5 * time.Minute // by which the clocks of two nodes may differ
+	hailAgain   = 800 * time.Millisecond // doubled each time. IPv6 may take 2 s to make sure of an address (RFC 4862 §5.4).
+	clockSlack  = 5 * time.Minute        // by which the clocks of two nodes may differ
 
 	datagramsPerSource = 10  // a second, of those that are looked at
 	datagramsInAll     = 200 // a second, since each costs a signature to check
 	maxSources         = 1024
+	maxCopies          = 4 // of one datagram; what anybody sends again later adds no addresses without end
 )
 
 // presence is the last beacon of a node: an older one, or one of an earlier start, says nothing.
 type presence struct {
 	boot, seq uint64
-	at        time.Time
+	copies    int
 }
 
 // readDatagrams takes beacons and probes until ctx ends. They come on the same socket as QUIC, which they cannot be taken
@@ -60,11 +62,14 @@ func (n *Node) readDatagrams(ctx context.Context) error {
 // be anybody, and an answer would only help him.
 func (n *Node) datagram(b []byte, from netip.AddrPort) {
 	f, err := wire.Parse(b)
-	if err != nil || f.Author == n.id || wire.RowOf(f.Type) == nil || wire.RowOf(f.Type).Lane != wire.Datagram {
+	if n.cfg.Quiet || n.cfg.NoBeacon || err != nil || f.Author == n.id || wire.RowOf(f.Type) == nil || wire.RowOf(f.Type).Lane != wire.Datagram {
 		return
 	}
 	if err := f.Verify(wire.Scope{Network: n.network}); err != nil {
 		n.metrics.refused(wire.BadSignature) // or of another network
+		return
+	}
+	if n.policy == PolicyPrivate && n.book.trust(f.Author) == wire.Stranger && !n.pairing.open() {
 		return
 	}
 	m, err := f.Decode()
@@ -111,7 +116,8 @@ func (n *Node) see(id centram.PeerID, m *wire.Beacon, from netip.AddrPort) {
 	}
 }
 
-// fresh says whether a datagram is newer than all before it of its author, and of now.
+// fresh says whether a datagram is newer than all before it of its author, and of now. It comes in copies, by broadcast and
+// by multicast and over every interface, each from an address of its own; perhaps only one of these can be dialled.
 func (n *Node) fresh(id centram.PeerID, boot, seq uint64, timeMs int64) bool {
 	now := time.Now()
 	if d := now.Sub(time.UnixMilli(timeMs)); d > clockSlack || d < -clockSlack {
@@ -120,13 +126,19 @@ func (n *Node) fresh(id centram.PeerID, boot, seq uint64, timeMs int64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	last := n.heard[id]
-	if last.boot == boot && seq <= last.seq {
-		return false
+	copies := 1
+	if last.boot == boot {
+		if seq == last.seq {
+			copies = last.copies + 1
+		}
+		if seq < last.seq || copies > maxCopies {
+			return false
+		}
 	}
 	if len(n.heard) >= maxStrangers {
 		clear(n.heard)
 	}
-	n.heard[id] = presence{boot, seq, now}
+	n.heard[id] = presence{boot, seq, copies}
 	return true
 }
 
@@ -135,7 +147,7 @@ func (n *Node) announce(ctx context.Context) error {
 	changed, renamed := make(chan struct{}, 1), make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.watch(ctx, changed, renamed) })
-	if n.visible() {
+	if n.visible() && !n.cfg.NoBeacon {
 		g.Go(func() error { return n.beacons(ctx, changed) })
 	}
 	if n.visible() && !n.cfg.NoMDNS {
@@ -147,7 +159,8 @@ func (n *Node) announce(ctx context.Context) error {
 // visible says whether the node shows itself on the LAN.
 func (n *Node) visible() bool { return !n.cfg.Quiet && n.policy != PolicyPrivate }
 
-// beacons sends them: at the start, every 30 s, when the network changes, and at the end.
+// beacons sends them: at the start, every 30 s, when the network changes, and at the end. A start or a change is followed by
+// some more: an address may not be good yet, and a switch may still be asleep.
 func (n *Node) beacons(ctx context.Context, changed <-chan struct{}) error {
 	lan := newLAN(n.transport, n.log)
 	hail := func() {
@@ -156,7 +169,8 @@ func (n *Node) beacons(ctx context.Context, changed <-chan struct{}) error {
 		n.shout(lan, n.probe())
 	}
 	hail()
-	again := time.NewTimer(time.Second) // a switch may still have been asleep
+	wait := hailAgain
+	again := time.NewTimer(wait)
 	tick := time.NewTicker(beaconEvery)
 	defer again.Stop()
 	defer tick.Stop()
@@ -164,11 +178,15 @@ func (n *Node) beacons(ctx context.Context, changed <-chan struct{}) error {
 		select {
 		case <-again.C:
 			hail()
+			if wait *= 2; wait < beaconEvery {
+				again.Reset(wait)
+			}
 		case <-tick.C:
 			n.shout(lan, n.beacon(false))
 		case <-changed:
 			hail()
-			again.Reset(time.Second)
+			wait = hailAgain
+			again.Reset(wait)
 		case <-ctx.Done():
 			n.shout(lan, n.beacon(true))
 			return nil

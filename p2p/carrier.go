@@ -30,6 +30,7 @@ type carrier interface {
 type stream interface {
 	io.ReadWriter
 	CloseWrite() error // the reader sees io.EOF after the last byte
+	CloseRead()        // what still comes is thrown away
 	Reset()            // both directions, at once
 	Urge(wire.Lane)    // sets the priority of what is written
 	SetReadDeadline(time.Time) error

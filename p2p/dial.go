@@ -21,9 +21,10 @@ const (
 	dialStagger  = 250 * time.Millisecond // before the next address of one peer is tried beside (RFC 8305)
 	dialTimeout  = 10 * time.Second
 	retryFirst   = time.Second
-	retryLongest = time.Minute      // for those whom the owner knows
-	retryStrange = 10 * time.Minute // for strangers
-	politeness   = time.Second      // the higher id waits for the lower one's call
+	retryLongest = time.Minute           // for those whom the owner knows
+	retryStrange = 10 * time.Minute      // for strangers
+	gathering    = 25 * time.Millisecond // copies of a beacon may tell further addresses
+	politeness   = time.Second           // the higher id waits for the lower one's call
 )
 
 // retry says when to dial again.
@@ -53,7 +54,8 @@ type target struct {
 func (n *Node) dial(ctx context.Context, g *errgroup.Group) error {
 	slots := make(chan struct{}, dialAtOnce)
 	for {
-		for _, t := range n.book.due(n.connected, n.id) {
+		list, next := n.book.due(n.connected, n.id)
+		for _, t := range list {
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
@@ -68,7 +70,7 @@ func (n *Node) dial(ctx context.Context, g *errgroup.Group) error {
 		}
 		select {
 		case <-n.kick:
-		case <-time.After(n.book.wait()):
+		case <-time.After(time.Until(next)):
 		case <-ctx.Done():
 			return nil
 		}
@@ -194,24 +196,32 @@ func dialBack(p *Peer) netip.AddrPort {
 }
 
 // due returns whom to dial now, and marks them as being dialled: the owner's addresses, those whom the node was connected
-// to, and those it has heard of.
-func (b *Book) due(connected func(centram.PeerID) bool, self centram.PeerID) []target {
+// to, and those it has heard of. It also returns when somebody is due next.
+func (b *Book) due(connected func(centram.PeerID) bool, self centram.PeerID) (list []target, next time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	var list []target
+	next = now.Add(time.Minute)
+	ready := func(r *retry) bool {
+		if !r.busy && r.next.After(now) && r.next.Before(next) {
+			next = r.next
+		}
+		if !r.due(now) {
+			return false
+		}
+		r.busy = true
+		return true
+	}
 	for _, s := range b.statics {
-		if s.id != (centram.PeerID{}) && (connected(s.id) || s.id == self) || !s.retry.due(now) {
+		if s.id != (centram.PeerID{}) && (connected(s.id) || s.id == self) || !ready(&s.retry) {
 			continue
 		}
-		s.retry.busy = true
 		list = append(list, target{host: s.host})
 	}
 	for _, c := range b.peers {
-		if len(c.Addresses) == 0 || !c.retry.due(now) || c.BannedUntil.After(now) || connected(c.ID) || c.ID == self {
+		if len(c.Addresses) == 0 || c.BannedUntil.After(now) || connected(c.ID) || c.ID == self || !ready(&c.retry) {
 			continue
 		}
-		c.retry.busy = true
 		t := target{id: c.ID}
 		for _, a := range c.Addresses {
 			t.addrs = append(t.addrs, a.Address)
@@ -220,7 +230,7 @@ func (b *Book) due(connected func(centram.PeerID) bool, self centram.PeerID) []t
 	}
 	// Friends first, should there be more than can be dialled at once.
 	slices.SortStableFunc(list, func(x, y target) int { return b.worth(y) - b.worth(x) })
-	return list
+	return list, next
 }
 
 func (b *Book) worth(t target) int {
@@ -255,25 +265,6 @@ func (b *Book) dialled(t target, met bool) {
 	r.failed(longest)
 }
 
-// wait is how long nobody has to be dialled.
-func (b *Book) wait() time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	next := time.Now().Add(time.Minute)
-	consider := func(r *retry) {
-		if !r.busy && r.next.Before(next) && !r.next.IsZero() && r.next.After(time.Now()) {
-			next = r.next
-		}
-	}
-	for _, s := range b.statics {
-		consider(&s.retry)
-	}
-	for _, c := range b.peers {
-		consider(&c.retry)
-	}
-	return max(10*time.Millisecond, time.Until(next))
-}
-
 // nearby dials a peer that has just shown itself. The lower id calls at once, so that seldom both do.
 func (b *Book) nearby(id, self centram.PeerID) {
 	b.mu.Lock()
@@ -282,7 +273,7 @@ func (b *Book) nearby(id, self centram.PeerID) {
 	if c == nil || c.retry.busy || c.retry.next.After(time.Now().Add(retryLongest)) {
 		return // under way, or not wanted
 	}
-	c.retry = retry{}
+	c.retry = retry{next: time.Now().Add(gathering)}
 	if slices.Compare(self[:], id[:]) > 0 {
 		c.retry.next = time.Now().Add(politeness)
 	}

@@ -153,6 +153,7 @@ func (x *Exchange) Close() {
 			x.stream.Reset()
 		} else {
 			_ = x.stream.CloseWrite()
+			x.stream.CloseRead() // QUIC counts a stream as open until its end was read, even if nothing more is to come
 		}
 		x.release()
 	})

@@ -148,6 +148,7 @@ func (n *Node) watch(ctx context.Context, changed, renamed chan<- struct{}) erro
 		slept := wall.Sub(last) > sleptAtLeast
 		if now != before || slept {
 			n.log.InfoContext(ctx, "The network has changed", "slept", slept)
+			forgetZones()
 			for _, c := range []chan<- struct{}{changed, renamed} {
 				select {
 				case c <- struct{}{}:
@@ -157,7 +158,7 @@ func (n *Node) watch(ctx context.Context, changed, renamed chan<- struct{}) erro
 			n.book.afresh()
 			n.wake()
 			for _, p := range n.Peers() {
-				go n.alive(ctx, p)
+				n.tasks.Go(func() { n.alive(ctx, p) })
 			}
 		}
 		before, last = now, wall
@@ -172,11 +173,22 @@ func fingerprint() string {
 	return b.String()
 }
 
-// alive ends a session whose peer does not answer.
-func (n *Node) alive(ctx context.Context, p *Peer) {
+// forgetZones makes package net look again which interface has which name: it remembers that for a minute, in which another
+// one of the same name could not be reached by IPv6. It looks at once for a name that it does not know.
+func forgetZones() {
+	c, err := net.DialUDP("udp6", nil, &net.UDPAddr{IP: net.IPv6linklocalallrouters, Port: DefaultPort, Zone: "no interface"})
+	if err == nil {
+		_ = c.Close() // nothing was sent
+	}
+}
+
+// alive ends a session whose peer does not answer. It says whether the peer does.
+func (n *Node) alive(ctx context.Context, p *Peer) bool {
 	ctx, cancel := context.WithTimeout(ctx, aliveAfter)
 	defer cancel()
-	if _, err := p.Ping(ctx); err != nil {
+	_, err := p.Ping(ctx)
+	if err != nil {
 		p.end(wire.Restarting, err)
 	}
+	return err == nil
 }

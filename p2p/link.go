@@ -135,7 +135,7 @@ func (p *Peer) report(ctx context.Context, before, now Traffic, took time.Durati
 	p.link.mu.Unlock()
 	l := p.Link()
 	_ = p.Tell(ctx, &wire.LinkReport{
-		WindowMs: uint32(took.Milliseconds()), RTTUs: uint32(l.RTT.Microseconds()), RTT99Us: uint32(l.RTT99.Microseconds()),
+		WindowMs: uint32(took.Milliseconds()), MedianUs: uint32(l.RTT.Microseconds()), P99Us: uint32(l.RTT99.Microseconds()),
 		Sent: sent, Received: received, Best: l.Best,
 	})
 }

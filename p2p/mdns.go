@@ -50,9 +50,13 @@ func (n *Node) multicastDNS(ctx context.Context, renamed <-chan struct{}) error 
 // browse starts one round, which ends with ctx; n.mdns waits for it.
 func (n *Node) browse(ctx context.Context) error {
 	var faces []net.Interface
+	traffic := zeroconf.IPv4 // where the kernel has no IPv6, zeroconf would not browse at all if told to use it
 	for _, i := range interfaces() {
 		if i.Flags&net.FlagMulticast != 0 {
 			faces = append(faces, i.Interface)
+			if i.ipv6 {
+				traffic = zeroconf.IPv4AndIPv6
+			}
 		}
 	}
 	if len(faces) == 0 {
@@ -72,7 +76,7 @@ func (n *Node) browse(ctx context.Context) error {
 	// A new channel each time: zeroconf closes it. It is read to the end, or zeroconf would wait for ever.
 	found := make(chan *zeroconf.ServiceEntry, 32)
 	n.mdns.Go(func() {
-		if err := zeroconf.Browse(ctx, mdnsService, mdnsDomain, found, zeroconf.SelectIfaces(faces)); err != nil {
+		if err := zeroconf.Browse(ctx, mdnsService, mdnsDomain, found, zeroconf.SelectIfaces(faces), zeroconf.SelectIPTraffic(traffic)); err != nil {
 			n.log.DebugContext(ctx, "Multicast DNS ended", "err", err)
 		}
 	})
@@ -117,8 +121,17 @@ func (n *Node) named(e *zeroconf.ServiceEntry) {
 	var addrs []netip.AddrPort
 	for _, ip := range append(e.AddrIPv4, e.AddrIPv6...) {
 		a, ok := netip.AddrFromSlice(ip)
-		if a = a.Unmap(); ok && !a.IsLinkLocalUnicast() { // zeroconf does not say of which interface
+		if a = a.Unmap(); !ok {
+			continue
+		}
+		if !a.Is6() || !a.IsLinkLocalUnicast() {
 			addrs = append(addrs, netip.AddrPortFrom(a, uint16(e.Port)))
+			continue
+		}
+		for _, i := range interfaces() { // zeroconf does not say which one it is of
+			if i.ipv6 {
+				addrs = append(addrs, netip.AddrPortFrom(a.WithZone(i.Name), uint16(e.Port)))
+			}
 		}
 	}
 	if n.book.heard(id, "", FromMDNS, addrs...) && !n.connected(id) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -50,6 +51,8 @@ type Config struct {
 	Quiet bool
 	// NoMDNS turns off mDNS alone, such as where port 5353 is another's.
 	NoMDNS bool
+	// NoBeacon turns off beacons alone.
+	NoBeacon bool
 	// MaxPeers is how many sessions there may be. Zero means 64.
 	MaxPeers int
 	// Upload is the limit for bulk data to all peers together, in bytes a second. Zero means none.
@@ -105,15 +108,18 @@ type Node struct {
 	upload    *rate.Limiter
 	transport *quic.Transport
 	listener  *quic.Listener
-	kick      chan struct{}  // wakes the dialler
+	kick      chan struct{} // wakes the dialler
+	sessions  []func(context.Context, *Peer) error
+	tasks     sync.WaitGroup // short work that outlives whoever started it
 	mdns      sync.WaitGroup // multicast DNS
 
-	mu     sync.Mutex // guards the following
-	peers  map[centram.PeerID]*Peer
-	caps   []string
-	heard  map[centram.PeerID]presence // from beacons
-	seq    uint64                      // of the last beacon
-	closed bool
+	mu         sync.Mutex // guards the following
+	peers      map[centram.PeerID]*Peer
+	caps       []string
+	heard      map[centram.PeerID]presence // from beacons
+	seq        uint64                      // of the last beacon
+	suspicions suspicions
+	closed     bool
 }
 
 // New makes a node and takes its socket. Services are registered in Mux before Run. It fails with centram.Conflict if the
@@ -137,7 +143,8 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		boot: random64(), name: cfg.Name, version: orDefault(cfg.Version, "unknown"), policy: policy,
 		limits: wire.Limits{Requests: 64, Records: gossipPerMinute}, most: cfg.MaxPeers, cfg: cfg, log: cfg.Log,
 		mux: &Mux{}, metrics: newMetrics(cfg.Metrics), kick: make(chan struct{}, 1),
-		peers: map[centram.PeerID]*Peer{}, caps: slices.Clone(cfg.Caps), heard: map[centram.PeerID]presence{},
+		suspicions: suspicions{heard: map[centram.PeerID]uint64{}},
+		peers:      map[centram.PeerID]*Peer{}, caps: slices.Clone(cfg.Caps), heard: map[centram.PeerID]presence{},
 	}
 	if n.most == 0 {
 		n.most = maxPeers
@@ -219,6 +226,41 @@ func (n *Node) ID() centram.PeerID { return n.id }
 // Mux is where services register. It must not change once Run was called.
 func (n *Node) Mux() *Mux { return n.mux }
 
+// OnSession has f called at the start of every session, in a goroutine of its own that has to end with ctx. An error of f
+// ends the session. It must not be called once Run was.
+func (n *Node) OnSession(f func(ctx context.Context, p *Peer) error) {
+	n.sessions = append(n.sessions, f)
+}
+
+// Name is what the node's owner calls it.
+func (n *Node) Name() string { return n.name }
+
+// Policy says to whom the node gives what costs or reveals something.
+func (n *Node) Policy() Policy { return n.policy }
+
+// Addresses are where other nodes of the LAN can dial this one.
+func (n *Node) Addresses() []netip.AddrPort {
+	if n.cfg.Socket != nil {
+		return []netip.AddrPort{addrPort(n.cfg.Socket.LocalAddr())}
+	}
+	var list []netip.AddrPort
+	for _, i := range interfaces() {
+		for _, text := range i.addrs {
+			if p, err := netip.ParsePrefix(text); err == nil && !p.Addr().IsLinkLocalUnicast() {
+				list = append(list, netip.AddrPortFrom(p.Addr(), n.Port()))
+			}
+		}
+	}
+	return list
+}
+
+// Hint notes where another node is said to be, and dials it in time.
+func (n *Node) Hint(id centram.PeerID, name string, addrs ...netip.AddrPort) {
+	if n.book.heard(id, name, FromPeer, addrs...) && !n.connected(id) {
+		n.wake()
+	}
+}
+
 // Book is the address book.
 func (n *Node) Book() *Book { return n.book }
 
@@ -285,7 +327,9 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.tidy(ctx) })
 	g.Go(func() error { return n.pairing.run(ctx) })
-	if err := g.Wait(); err != nil && ctx.Err() == nil {
+	err := g.Wait()
+	n.tasks.Wait()
+	if ctx.Err() == nil {
 		return err
 	}
 	return nil
@@ -356,6 +400,9 @@ func (n *Node) host(ctx context.Context, p *Peer, host string) error {
 	ctx, p.stop = context.WithCancelCause(ctx)
 	defer p.stop(nil)
 	old, err := n.seat(p)
+	if err != nil && err.code == wire.Duplicate && old != nil && !n.alive(ctx, old) {
+		old, err = n.seat(p) // the peer has lost the old session already, such as by another address
+	}
 	if err != nil {
 		_ = p.say(&wire.Goodbye{Code: err.code, Reason: err.reason})
 		n.hangUp(ctx, p.carrier, err)
@@ -378,8 +425,11 @@ func (n *Node) host(ctx context.Context, p *Peer, host string) error {
 		if err := n.book.left(ctx, p.id); err != nil {
 			n.log.WarnContext(ctx, "Peer not written down", "err", err)
 		}
-		if unwanted(why) {
+		switch {
+		case unwanted(why):
 			n.book.later(p.id)
+		case ctx.Err() == nil && !errors.Is(why.err, errPeerLeft):
+			n.suspect(ctx, p.id)
 		}
 		n.cfg.Changed(Change{"left", p.id})
 		n.wake()
@@ -396,8 +446,8 @@ func unwanted(e *ending) bool {
 	return false
 }
 
-// seat makes p the session with its peer. It returns the session that p takes the place of, and refuses p if another one
-// is to stay or there are too many.
+// seat makes p the session with its peer. It returns the session that p takes the place of, and refuses p if that one is to
+// stay or there are too many.
 func (n *Node) seat(p *Peer) (*Peer, *refusal) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -406,7 +456,7 @@ func (n *Node) seat(p *Peer) (*Peer, *refusal) {
 	case n.closed:
 		return nil, &refusal{wire.ShuttingDown, ""}
 	case old != nil && !p.supersedes(old, n.id):
-		return nil, &refusal{wire.Duplicate, ""}
+		return old, &refusal{wire.Duplicate, ""}
 	case old == nil && len(n.peers) >= n.most && p.Trust() == wire.Stranger:
 		return nil, &refusal{wire.Crowded, fmt.Sprintf("%d peers are connected", len(n.peers))}
 	}

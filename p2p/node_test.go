@@ -2,6 +2,7 @@ package p2p_test
 
 import (
 	"context"
+	"flag"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +14,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "32") // unless go test was told another number: those that run in parallel mostly wait
+	goleak.VerifyTestMain(m)
+}
 
 func static(i int) []string { return []string{p2ptest.Addr(i).String()} }
 

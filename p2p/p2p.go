@@ -31,9 +31,11 @@ const (
 	handshakeTimeout = 5 * time.Second  // for TLS and the hellos, each
 	headerTimeout    = 10 * time.Second // for the first frame of a stream
 	bodyTimeout      = 30 * time.Second // for every further one
-	idleTimeout      = 12 * time.Second // a peer that is silent so long is gone
-	keepAlive        = 4 * time.Second
-	goodbyeTimeout   = time.Second
+	// A peer that is silent so long is gone. The clock starts anew at the first packet sent after the last one that came
+	// (RFC 9000 §10.1), so it takes up to keepAlive longer.
+	idleTimeout    = 9 * time.Second
+	keepAlive      = 3 * time.Second
+	goodbyeTimeout = time.Second
 
 	maxStreams = 128 // open at the same time, from one peer
 )

@@ -196,6 +196,18 @@ func (p *Peer) end(code wire.GoodbyeCode, err error) {
 	p.stop(e)
 }
 
+// over says that the session has ended or is about to.
+func (p *Peer) over() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.Done():
+		return true
+	default:
+		return p.ending != nil
+	}
+}
+
 // run carries the session until ctx or the connection ends. It returns why.
 func (p *Peer) run(ctx context.Context) *ending {
 	defer close(p.ended)
@@ -203,6 +215,9 @@ func (p *Peer) run(ctx context.Context) *ending {
 	g.Go(func() error { return p.readControl(ctx) })
 	g.Go(func() error { return p.acceptStreams(ctx) })
 	g.Go(func() error { return p.measure(ctx) })
+	for _, f := range p.node.sessions {
+		g.Go(func() error { return f(ctx, p) })
+	}
 	g.Go(func() error {
 		err := p.writeControl(ctx)
 		p.farewell(err)
@@ -253,6 +268,9 @@ func (p *Peer) readControl(ctx context.Context) error {
 			continue
 		}
 		if err := h(withFrame(ctx, f), p, m, nil); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx) // which may well be what err is: it is blamed once
+			}
 			p.log.DebugContext(ctx, "Control message refused", "type", f.Type, "err", err)
 			if p.blame(err) {
 				return &ending{wire.Misbehaviour, err}
@@ -491,7 +509,11 @@ func (p *Peer) handle(ctx context.Context, f *wire.Frame, x *Exchange) error {
 		delete(p.running, f.Request)
 		p.mu.Unlock()
 	}()
-	return h(ctx, p, m, x)
+	err = h(ctx, p, m, x)
+	if err != nil && ctx.Err() != nil {
+		return &wire.Status{Code: wire.Cancelled} // whatever the handler made of it: nobody waits any more
+	}
+	return err
 }
 
 // pace waits until n more bytes of bulk data may be sent.
@@ -506,6 +528,10 @@ func (p *Peer) pace(ctx context.Context, n int) error {
 	}
 	return nil
 }
+
+// Blame counts err against the peer if it is one that only a broken or hostile peer causes, such as a record in a reply
+// whose signature is wrong. It says whether it is.
+func (p *Peer) Blame(err error) bool { return p.blame(err) }
 
 // blame counts err against the peer if only a broken or hostile one causes it. It says whether it does.
 func (p *Peer) blame(err error) bool {

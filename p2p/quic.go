@@ -97,6 +97,7 @@ func (c *quicCarrier) Traffic() Traffic {
 type quicStream struct{ *quic.Stream }
 
 func (s quicStream) CloseWrite() error { return s.Close() }
+func (s quicStream) CloseRead()        { s.CancelRead(0) }
 
 func (s quicStream) Reset() {
 	s.CancelRead(0)
@@ -114,6 +115,11 @@ func farewell(err error) (wire.GoodbyeCode, bool) {
 		return wire.GoodbyeCode(e.ErrorCode), true
 	}
 	return 0, false
+}
+
+// zoneless is an address as other nodes can read it: which interface leads to it is this node's own affair.
+func zoneless(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

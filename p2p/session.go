@@ -20,7 +20,6 @@ var inSession = map[wire.Type]bool{
 	wire.RowAs[wire.Beacon]().Type:   true,
 	wire.RowAs[wire.Probe]().Type:    true,
 	wire.RowAs[wire.ProbeAck]().Type: true,
-	wire.RowAs[wire.Invite]().Type:   true,
 }
 
 // refusal ends a connection before there is a session.
@@ -158,7 +157,7 @@ func (p *Peer) ack() *wire.HelloAck {
 	n := p.node
 	both := slices.DeleteFunc(n.Caps(), func(c string) bool { return !slices.Contains(p.hello.Caps, c) })
 	return &wire.HelloAck{
-		Proto: wire.Version, Caps: both, Observed: p.Remote().String(), Trust: p.Trust(),
+		Proto: wire.Version, Caps: both, Observed: zoneless(p.Remote()).String(), Trust: p.Trust(),
 		Limits: wire.Limits{
 			Requests: min(n.limits.Requests, p.hello.Limits.Requests),
 			Records:  min(n.limits.Records, p.hello.Limits.Records),
@@ -207,6 +206,7 @@ func (n *Node) settle() {
 		load := n.load()
 		return p.Tell(ctx, &wire.Pong{Nonce: m.Nonce, Queue: load.Queue, Load: load.Busy})
 	})
+	On(n.mux, n.suspected)
 	On(n.mux, func(_ context.Context, p *Peer, m *wire.Pong) error { p.link.pong(m, time.Now()); return nil })
 	On(n.mux, func(_ context.Context, p *Peer, m *wire.LinkReport) error { p.link.report(m); return nil })
 	On(n.mux, func(_ context.Context, p *Peer, m *wire.Cancel) error {
@@ -235,10 +235,8 @@ const maxCaps = 128
 // supersedes says whether a new session with the same peer takes the place of an old one. Both ends come to the same
 // answer, whatever the order in which they see the two connections: when both have dialled, the lower id's call counts.
 func (p *Peer) supersedes(old *Peer, self centram.PeerID) bool {
-	select {
-	case <-old.Done():
+	if old.over() {
 		return true
-	default:
 	}
 	if old.hello.Boot != p.hello.Boot || old.carrier.Dialled() == p.carrier.Dialled() {
 		return true // the peer has restarted, or has lost the old connection and dialled again

@@ -39,7 +39,7 @@ func (c config) chats(model string) ([]*figure, error) {
 	defer os.RemoveAll(home)
 	n := func(v int) string { return fmt.Sprint(v) }
 	ours, err := serve(func(addr string) *exec.Cmd {
-		cmd := exec.Command(c.centram, "serve", "--listen", addr, "--model", model, "--parallel", n(nChats), "--ctx", n(chatContext), "--threads", n(c.threads))
+		cmd := exec.Command(c.centram, "serve", "--no-peers", "--listen", addr, "--model", model, "--parallel", n(nChats), "--ctx", n(chatContext), "--threads", n(c.threads))
 		cmd.Env = append(os.Environ(), "CENTRAM_HOME="+home)
 		return cmd
 	})

@@ -82,11 +82,13 @@ func run(c config, out string) error {
 		}
 		figures = append(figures, figs...)
 	}
-	figs, err := c.chats(models[0])
-	if err != nil {
-		return err
+	for _, measure := range []func() ([]*figure, error){func() ([]*figure, error) { return c.chats(models[0]) }, c.peers} {
+		figs, err := measure()
+		if err != nil {
+			return err
+		}
+		figures = append(figures, figs...)
 	}
-	figures = append(figures, figs...)
 	if out == "" {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/centram/centram"
 	"github.com/centram/centram/p2p"
 	"github.com/quic-go/quic-go/testutils/simnet"
 )
@@ -40,8 +41,16 @@ type Net struct {
 	real    map[netip.AddrPort]netip.AddrPort
 }
 
-// New makes a network whose faults are drawn from seed.
+// started is when the program started, by a clock that is not a bubble's.
+var started = time.Now()
+
+// New makes a network whose faults are drawn from seed. In a synctest bubble, it waits until the bubble's clock has reached
+// the present: package quic-go counts from the start of the program and takes times before it for times that are not set,
+// so that a connection that probes a path at the turn of the millennium spins for ever.
 func New(t testing.TB, seed uint64, faults Faults) *Net {
+	if early := time.Until(started); early > 0 {
+		time.Sleep(early + time.Second)
+	}
 	return &Net{
 		t: t, faults: faults, random: rand.New(rand.NewPCG(seed, seed)),
 		hosts: map[netip.AddrPort]simnet.PacketReceiver{}, cut: map[netip.AddrPort]bool{},
@@ -54,6 +63,9 @@ func Key(i int) ed25519.PrivateKey {
 	seed := sha256.Sum256(fmt.Appendf(nil, "node %d", i))
 	return ed25519.NewKeyFromSeed(seed[:])
 }
+
+// ID is the id of the node with the i-th key.
+func ID(i int) centram.PeerID { return centram.PeerID(Key(i).Public().(ed25519.PublicKey)) }
 
 // Addr is the address of the i-th node.
 func Addr(i int) netip.AddrPort {

@@ -131,8 +131,8 @@ func (m *PeerSuspect) Validate() error {
 // LinkReport is what the sender measured of the way to the receiver in the last while.
 type LinkReport struct {
 	WindowMs uint32 `cbor:"1,keyasint"`
-	RTTUs    uint32 `cbor:"2,keyasint"` // median round trip, in microseconds
-	RTT99Us  uint32 `cbor:"3,keyasint"`
+	MedianUs uint32 `cbor:"2,keyasint"` // median round trip, in microseconds
+	P99Us    uint32 `cbor:"3,keyasint"`
 	Sent     uint64 `cbor:"4,keyasint"` // bytes in the window
 	Received uint64 `cbor:"5,keyasint"`
 	Best     uint64 `cbor:"6,keyasint"` // highest rate seen, bytes a second
@@ -141,6 +141,6 @@ type LinkReport struct {
 func (m *LinkReport) Validate() error {
 	var c check
 	c.that(m.WindowMs > 0, "window: 0")
-	c.that(m.RTT99Us >= m.RTTUs, "round trip: p99 under the median")
+	c.that(m.P99Us >= m.MedianUs, "round trip: p99 under the median")
 	return c.err
 }

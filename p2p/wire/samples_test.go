@@ -35,7 +35,7 @@ var sessionSamples = []Message{
 	&PairRequest{Name: "Ana's laptop", Proof: make([]byte, 32)},
 	&PairConfirm{Name: "Ben's desktop", Share: make([]byte, 32), Proof: make([]byte, 32), Done: true},
 	&Invite{Network: "home", Member: make([]byte, 32), Seq: 1, Expires: 1_700_000_000_000},
-	&LinkReport{WindowMs: 30000, RTTUs: 400, RTT99Us: 2500, Sent: 1 << 20, Received: 1 << 21, Best: 1 << 27},
+	&LinkReport{WindowMs: 30000, MedianUs: 400, P99Us: 2500, Sent: 1 << 20, Received: 1 << 21, Best: 1 << 27},
 	&ManifestGet{Blob: hash(3)},
 	&Manifest{Blob: hash(3), Size: ChunkSize + 1, Chunks: make([]byte, 64)},
 	&HaveMap{Blob: hash(3), Bits: []byte{0b101}},

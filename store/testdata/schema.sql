@@ -98,3 +98,14 @@ CREATE TABLE static_peers (
 	peer    BLOB CHECK (peer IS NULL OR length(peer) = 32)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE records (
+	id       BLOB PRIMARY KEY CHECK (length(id) = 32),
+	type     INTEGER NOT NULL,
+	author   BLOB NOT NULL CHECK (length(author) = 32),
+	slot     TEXT NOT NULL,
+	seq      INTEGER NOT NULL,
+	expires  INTEGER NOT NULL,
+	received INTEGER NOT NULL, -- milliseconds since 1970
+	record   BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+

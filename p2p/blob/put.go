@@ -1,0 +1,124 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/p2p/wire"
+)
+
+// Put keeps size bytes from r, for which room is made before the first is read. If the blob is here already it stays as
+// it is. Put fails with centram.TooLarge or centram.Unavailable if there is no room, and with centram.Invalid if r has
+// fewer bytes or more.
+func (s *Store) Put(ctx context.Context, r io.Reader, size int64) (*wire.Manifest, error) {
+	if err := checkSize(size); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	err := s.reserve(size)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.put(ctx, r, size)
+	if err != nil {
+		s.unreserve(size)
+		return nil, fmt.Errorf("keep a blob: %w", err)
+	}
+	return m, nil
+}
+
+func (s *Store) put(ctx context.Context, r io.Reader, size int64) (*wire.Manifest, error) {
+	tmp, err := os.CreateTemp(s.Dir, "*"+tmpExt) // mode 0600
+	if err != nil {
+		return nil, explain(err)
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if err := setLength(tmp, size); err != nil {
+		return nil, err
+	}
+	m, err := digest(ctx, r, tmp, size)
+	if err != nil {
+		return nil, err
+	}
+	if err := tmp.Sync(); err != nil {
+		return nil, explain(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return m, s.commit(m, tmp.Name())
+}
+
+// commit makes the file at from, which has been checked and is on the disk, a complete blob, unless there is one. Its size
+// has been reserved. s.mu is held.
+func (s *Store) commit(m *wire.Manifest, from string) error {
+	if p := s.parts[m.Blob]; p != nil && p.busy == nil {
+		if err := s.dropPart(m.Blob); err != nil {
+			return err
+		}
+	}
+	if w := s.find(m.Blob); w != nil && w.link == nil {
+		s.touch(m.Blob, w)
+		s.used -= int64(m.Size)
+		return nil
+	}
+	// The manifest first: a blob without one would have to be fetched again at the next start.
+	if err := writeFile(s.path(m.Blob, manifestExt), appendManifest(nil, m)); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Rename(from, s.path(m.Blob, "")), syncFolder(s.Dir)); err != nil {
+		return err
+	}
+	s.whole[m.Blob] = &whole{manifest: m}
+	s.touch(m.Blob, s.whole[m.Blob])
+	_ = s.remove(m.Blob, linkExt) // it would be of no account
+	return nil
+}
+
+// Import keeps a copy of a file. It fails as Put does, and with centram.NotFound if there is no such file.
+func (s *Store) Import(ctx context.Context, path string) (*wire.Manifest, error) {
+	f, l, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return s.Put(ctx, f, l.Size)
+}
+
+// openFile opens a file that is to become a blob.
+func openFile(path string) (*os.File, *link, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("find the file: %w", err)
+	}
+	l, err := linkTo(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, centram.Errorf(centram.NotFound, "there is no file %s", path)
+	}
+	if err == nil {
+		err = checkSize(l.Size)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, l, nil
+}
+
+func checkSize(n int64) error {
+	if n < 0 || n > wire.MaxChunks*wire.ChunkSize {
+		return centram.Errorf(centram.TooLarge, "a blob may have %s, and this has %s", size(wire.MaxChunks*wire.ChunkSize), size(n)).
+			WithHint("Split the file.")
+	}
+	return nil
+}
