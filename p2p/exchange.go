@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -64,11 +65,18 @@ func (x *Exchange) write(ctx context.Context, b []byte, row *wire.Row) error {
 			return err
 		}
 	}
-	if err := x.stream.SetWriteDeadline(time.Now().Add(bodyTimeout)); err != nil {
-		return x.why(ctx, err)
-	}
-	if _, err := x.stream.Write(b); err != nil {
-		return x.why(ctx, err)
+	for rest := b; len(rest) > 0; {
+		slice := rest[:min(len(rest), stallSlice)]
+		if err := x.stream.SetWriteDeadline(time.Now().Add(stallTimeout)); err != nil {
+			return x.why(ctx, err)
+		}
+		if _, err := x.stream.Write(slice); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+				x.peer.end(wire.Stalled, err) // it takes part in the connection, and does not read
+			}
+			return x.why(ctx, err)
+		}
+		rest = rest[len(slice):]
 	}
 	x.peer.node.metrics.sent(row, len(b))
 	return nil
@@ -143,6 +151,9 @@ func (x *Exchange) why(ctx context.Context, err error) error {
 	}
 	return centram.Errorf(centram.Unavailable, "the peer ended the request: %w", err)
 }
+
+// Abort breaks the stream, so that Send and Receive end. Close is still to be called.
+func (x *Exchange) Abort() { x.stream.Reset() }
 
 // Close gives the stream back. What was not read is thrown away; a request that still runs at the other end is stopped.
 func (x *Exchange) Close() {

@@ -29,7 +29,8 @@ const DefaultPort = 9743
 
 const (
 	handshakeTimeout = 5 * time.Second  // for TLS and the hellos, each
-	headerTimeout    = 10 * time.Second // for the first frame of a stream
+	headerTimeout    = 9 * time.Second  // for the first frame of a stream
+	stallTimeout     = 8 * time.Second  // for a peer to make room for stallSlice more bytes
 	bodyTimeout      = 30 * time.Second // for every further one
 	// A peer that is silent so long is gone. The clock starts anew at the first packet sent after the last one that came
 	// (RFC 9000 §10.1), so it takes up to keepAlive longer.
@@ -37,7 +38,11 @@ const (
 	keepAlive      = 3 * time.Second
 	goodbyeTimeout = time.Second
 
+	stallSlice = 64 << 10
 	maxStreams = 128 // open at the same time, from one peer
+
+	strangerRate  = 200 // requests a second that a stranger may make; more wait
+	strangerBurst = 1000
 )
 
 // Policy says to whom a node gives what costs something or reveals something.

@@ -42,6 +42,7 @@ type Peer struct {
 	slots   chan struct{} // one for each request of ours that may run
 	serving chan struct{} // one for each request of the peer that may run
 	bulk    *rate.Limiter // what the peer takes of bulk data; nil means anything
+	pacing  *rate.Limiter // requests of a stranger
 	outbox  chan *wire.Frame
 	link    link
 
@@ -260,8 +261,11 @@ func (p *Peer) readControl(ctx context.Context) error {
 			return p.lost(ctx, err)
 		}
 		p.node.metrics.received(wire.RowOf(f.Type), f.Size())
-		if g, ok := m.(*wire.Goodbye); ok {
+		switch g := m.(type) {
+		case *wire.Goodbye:
 			return &ending{g.Code, errPeerLeft}
+		case *wire.Hello, *wire.HelloAck:
+			return p.lost(ctx, &wire.Status{Code: wire.Malformed, Detail: "a second hello"})
 		}
 		h := p.node.mux.handlers[f.Type]
 		if h == nil {
@@ -439,11 +443,14 @@ func (p *Peer) serve(ctx context.Context, s stream) {
 	if s.SetReadDeadline(time.Now().Add(headerTimeout)) != nil {
 		return
 	}
-	f, err := wire.Read(s)
+	in := &counted{Reader: s}
+	f, err := wire.Read(in)
 	if err != nil {
 		s.Reset()
-		if errors.Is(err, io.EOF) {
-			err = &wire.Status{Code: wire.Malformed, Detail: "an empty stream"}
+		if in.n == 0 && ctx.Err() == nil && errors.Is(err, io.EOF) {
+			// Nobody ends a stream by chance before its first byte. One that stays empty may be honest: QUIC opens it with
+			// the next one's first packet, and its own may be lost as long as nothing gets through.
+			err = &wire.Status{Code: wire.Malformed, Detail: "a stream without a request"}
 		}
 		if p.blame(err) {
 			p.end(wire.Misbehaviour, err)
@@ -473,6 +480,18 @@ func (p *Peer) serve(ctx context.Context, s stream) {
 	_ = x.Send(ctx, status) // a peer that has gone needs no answer
 }
 
+// counted counts the bytes that were read.
+type counted struct {
+	io.Reader
+	n int
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.n += n
+	return n, err
+}
+
 // handle checks a request and calls its handler.
 func (p *Peer) handle(ctx context.Context, f *wire.Frame, x *Exchange) error {
 	m, err := p.open(f, x.row.Lane)
@@ -483,6 +502,11 @@ func (p *Peer) handle(ctx context.Context, f *wire.Frame, x *Exchange) error {
 		return &wire.Status{Code: wire.Malformed, Detail: x.row.Name + " is not a request"}
 	}
 	p.node.metrics.received(x.row, f.Size())
+	if p.Trust() == wire.Stranger {
+		if err := p.pacing.Wait(ctx); err != nil {
+			return &wire.Status{Code: wire.Cancelled}
+		}
+	}
 	h := p.node.mux.handlers[f.Type]
 	if h == nil {
 		return &wire.Status{Code: wire.Unsupported, Detail: x.row.Name, Hint: "Perhaps the peer has an older version of Centram."}
@@ -529,9 +553,15 @@ func (p *Peer) pace(ctx context.Context, n int) error {
 	return nil
 }
 
-// Blame counts err against the peer if it is one that only a broken or hostile peer causes, such as a record in a reply
-// whose signature is wrong. It says whether it is.
-func (p *Peer) Blame(err error) bool { return p.blame(err) }
+// Blame ends the session and counts err against the peer, if err is one that only a broken or hostile peer causes, such as
+// a record in a reply whose signature is wrong. It says whether it is.
+func (p *Peer) Blame(err error) bool {
+	if !p.blame(err) {
+		return false
+	}
+	p.end(wire.Misbehaviour, err)
+	return true
+}
 
 // blame counts err against the peer if only a broken or hostile one causes it. It says whether it does.
 func (p *Peer) blame(err error) bool {

@@ -76,6 +76,7 @@ func (n *Node) newPeer(c carrier) *Peer {
 		node: n, carrier: c, id: c.Peer(), since: time.Now(),
 		scope:   wire.Scope{Network: n.network, Session: c.Session()},
 		log:     n.log.With("peer", c.Peer().Short()),
+		pacing:  rate.NewLimiter(strangerRate, strangerBurst),
 		outbox:  make(chan *wire.Frame, outboxSize),
 		running: map[uint64]context.CancelFunc{},
 		ended:   make(chan struct{}),

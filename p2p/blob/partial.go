@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
+	"hash"
 	"os"
 	"slices"
 	"sync"
@@ -30,13 +30,19 @@ type Partial struct {
 	file     *os.File // of the state
 	setsAt   int64    // in file
 
-	syncing sync.Mutex // held while chunks are forced to the disk
+	syncing sync.Mutex     // held while chunks are forced to the disk
+	work    sync.WaitGroup // of what goes on beside Write: forcing to the disk, and hashing the whole
 
 	mu       sync.Mutex // guards all below, and the sets in file
 	written  set
 	unsynced int
 	syncedAt time.Time
+	failed   error // of a sync beside Write
 	closed   bool
+	grown    sync.Cond // with mu: written has grown, or there is an end
+	hashed   uint32    // chunks from the first on that are in sum
+	sum      hash.Hash // of the whole
+	unhashed error     // why sum does not grow any more
 }
 
 // Begin opens a blob to be written, and goes on where an earlier Partial was left, if only by a crash. Room for all of it
@@ -50,7 +56,8 @@ func (s *Store) Begin(ctx context.Context, m *wire.Manifest) (*Partial, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Partial{store: s, entry: entry, manifest: m, syncedAt: s.Now()}
+	p := &Partial{store: s, entry: entry, manifest: m, syncedAt: s.Now(), sum: sha256.New()}
+	p.grown.L = &p.mu
 	err = p.open(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,6 +66,7 @@ func (s *Store) Begin(ctx context.Context, m *wire.Manifest) (*Partial, error) {
 		return nil, doing("begin the blob "+short(m.Blob), err)
 	}
 	entry.writer, entry.manifest, entry.begun = p, m, true
+	p.work.Go(p.follow)
 	return p, nil
 }
 
@@ -212,21 +220,78 @@ func (p *Partial) Write(index uint32, data []byte) error {
 		return doing(fmt.Sprintf("write chunk %d", index), explain(err))
 	}
 	due, err := p.mark(index)
-	if err == nil && due && p.syncing.TryLock() { // whoever comes while it goes on need not wait
-		defer p.syncing.Unlock()
-		err = p.sync()
+	if err == nil && due && p.syncing.TryLock() {
+		p.work.Go(func() { // the disk works while further chunks come
+			defer p.syncing.Unlock()
+			if err := p.sync(); err != nil {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				p.failed = err
+			}
+		})
 	}
 	return doing(fmt.Sprintf("write chunk %d", index), err)
+}
+
+// follow hashes the whole as it grows from its beginning, so that little is left to do when the last chunk has come.
+func (p *Partial) follow() {
+	buf := make([]byte, wire.ChunkSize)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n := uint32(p.manifest.Count()); p.hashed < n; {
+		for !p.closed && !p.written.has(p.hashed) {
+			p.grown.Wait()
+		}
+		if p.closed {
+			return
+		}
+		data := buf[:chunkLen(p.manifest, p.hashed)]
+		p.mu.Unlock()
+		_, err := p.data.ReadAt(data, int64(p.hashed)*wire.ChunkSize)
+		p.sum.Write(data)
+		p.mu.Lock()
+		if err != nil {
+			p.unhashed = err
+			p.grown.Broadcast()
+			return
+		}
+		p.hashed++
+		p.grown.Broadcast()
+	}
+}
+
+// whole waits until all is hashed, and returns the hash.
+func (p *Partial) whole(ctx context.Context) (sum wire.Hash, err error) {
+	defer context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.grown.Broadcast()
+	})()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n := uint32(p.manifest.Count()); p.hashed < n; p.grown.Wait() {
+		if p.unhashed != nil {
+			return sum, p.unhashed
+		}
+		if ctx.Err() != nil {
+			return sum, ctx.Err()
+		}
+	}
+	return wire.Hash(p.sum.Sum(nil)), nil
 }
 
 // mark counts a chunk that has been written, and says whether it is time to force some to the disk.
 func (p *Partial) mark(index uint32) (due bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.failed != nil {
+		return false, p.failed
+	}
 	if p.written.has(index) {
 		return false, nil
 	}
 	p.written.add(index)
+	p.grown.Broadcast()
 	if _, err := p.file.WriteAt(p.written[index/8:][:1], p.setsAt+int64(index/8)); err != nil {
 		p.written.del(index)
 		return false, err
@@ -259,7 +324,7 @@ func (p *Partial) Complete(ctx context.Context) error {
 	if n, all := p.have().count(), int(p.manifest.Count()); n < all {
 		return centram.Errorf(centram.Unavailable, "%d of %d chunks of the blob %s are here", n, all, short(p.manifest.Blob))
 	}
-	sum, err := hashFile(ctx, p.data)
+	sum, err := p.whole(ctx)
 	if err == nil && sum != p.manifest.Blob {
 		err = p.mismatch(ctx)
 	}
@@ -328,7 +393,9 @@ func (p *Partial) ended() bool {
 func (p *Partial) end(keep bool) error {
 	p.mu.Lock()
 	p.closed = true
+	p.grown.Broadcast()
 	p.mu.Unlock()
+	p.work.Wait()
 	p.entry.sure = p.have()
 	return errors.Join(p.closeFiles(), p.store.unclaim(p.manifest.Blob, p.entry, keep))
 }
@@ -341,21 +408,4 @@ func (p *Partial) closeFiles() error {
 		}
 	}
 	return err
-}
-
-func hashFile(ctx context.Context, f io.ReaderAt) (sum wire.Hash, err error) {
-	h := sha256.New()
-	buf := make([]byte, wire.ChunkSize)
-	for at := int64(0); err == nil; at += int64(len(buf)) {
-		if err := ctx.Err(); err != nil {
-			return sum, err
-		}
-		var n int
-		n, err = f.ReadAt(buf, at)
-		h.Write(buf[:n])
-	}
-	if !errors.Is(err, io.EOF) {
-		return sum, err
-	}
-	return wire.Hash(h.Sum(nil)), nil
 }

@@ -63,6 +63,9 @@ type whole struct {
 	link     *link // nil if it lies in the folder
 	used     time.Time
 	noted    time.Time // what the folder says of used
+
+	checked   set // chunks that were right when the file was as old as checkedAt
+	checkedAt time.Time
 }
 
 // bytes are what counts for the quota.

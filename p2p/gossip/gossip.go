@@ -118,9 +118,22 @@ func Keep[T any, M interface {
 		if !c.box(p).allow() {
 			return nil // it will be found by reconciling
 		}
-		_, err := c.add(ctx, p2p.Received(ctx), p.ID())
+		known, err := c.add(ctx, p2p.Received(ctx), p.ID())
+		if old(err) && !c.box(p).stale.Allow() {
+			return &wire.Status{Code: wire.Malformed, Detail: fmt.Sprintf("sends old records again and again, such as %s", known)}
+		}
 		return quiet(err)
 	})
+}
+
+// errKnown says that a record came a second time.
+var errKnown = &wire.Status{Code: wire.Stale, Detail: "the record is here"}
+
+// old says that a record was of no use because it came late. Each peer sends an honest record once, so one or the other
+// is nothing to speak of.
+func old(err error) bool {
+	s, ok := errors.AsType[*wire.Status](err)
+	return ok && (s.Code == wire.Stale || s.Code == wire.Expired)
 }
 
 // quiet drops errors that are nobody's fault: nodes know different things for a while.
@@ -137,7 +150,11 @@ func (c *Catalogue) Publish(ctx context.Context, m wire.Message) (wire.Hash, err
 	if err != nil {
 		return wire.Hash{}, err
 	}
-	return c.add(ctx, wire.RecordOf(f), c.cfg.Node.ID())
+	id, err := c.add(ctx, wire.RecordOf(f), c.cfg.Node.ID())
+	if err == errKnown {
+		err = nil
+	}
+	return id, err
 }
 
 // Get returns a record by its id. It fails with centram.NotFound.
@@ -185,7 +202,7 @@ func (c *Catalogue) add(ctx context.Context, r wire.Record, from centram.PeerID)
 		return id, err
 	}
 	if c.has(id) {
-		return id, nil
+		return id, errKnown
 	}
 	accept := c.keep[wire.Type(r[0])]
 	if accept == nil {

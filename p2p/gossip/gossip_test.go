@@ -3,6 +3,7 @@ package gossip_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +23,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type place struct {
 	*p2ptest.Node
 	*gossip.Catalogue
+
+	mu   sync.Mutex        // guards seen
 	seen map[wire.Hash]int // how often each record was accepted
+}
+
+func (p *place) note(id wire.Hash) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen[id]++
+}
+
+func (p *place) times(id wire.Hash) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen[id]
 }
 
 // start runs the i-th node with a catalogue that keeps version notices, peer records and genomes.
@@ -43,11 +58,11 @@ func start(t *testing.T, net *p2ptest.Net, i int, db *store.DB, peers ...int) *p
 			if m.Version == "bad" {
 				return &wire.Status{Code: wire.Denied}
 			}
-			p.seen[e.ID]++
+			p.note(e.ID)
 			return nil
 		})
 		gossip.Keep(p.Catalogue, func(_ context.Context, e gossip.Entry, _ *wire.PolicyUpdate) error {
-			p.seen[e.ID]++
+			p.note(e.ID)
 			return nil
 		})
 		if err := p.Load(t.Context()); err != nil {
@@ -103,8 +118,8 @@ func TestARecordReachesAllNodesOverOthersAndOnce(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			for i, p := range line {
-				if p.seen[id] != 1 {
-					t.Errorf("%s: node %d accepted it %d times, want once", name, i+1, p.seen[id])
+				if n := p.times(id); n != 1 {
+					t.Errorf("%s: node %d accepted it %d times, want once", name, i+1, n)
 				}
 			}
 		}

@@ -24,11 +24,14 @@ const (
 	maxRounds      = 30 // a reconciliation that is not done by then goes on at the next one
 	recordsPerSec  = 10
 	recordsBurst   = 600
+	stalePerSec    = 1
+	staleBurst     = 200
 )
 
 // box is what a peer has said that is still to be dealt with.
 type box struct {
-	limit *rate.Limiter
+	limit *rate.Limiter // records
+	stale *rate.Limiter // records that are of no use because they come late
 	wake  chan struct{}
 
 	mu     sync.Mutex // guards the following
@@ -43,7 +46,10 @@ func (c *Catalogue) box(p *p2p.Peer) *box {
 	defer c.mu.Unlock()
 	b := c.boxes[p]
 	if b == nil {
-		b = &box{limit: rate.NewLimiter(recordsPerSec, recordsBurst), wake: make(chan struct{}, 1)}
+		b = &box{
+			limit: rate.NewLimiter(recordsPerSec, recordsBurst), stale: rate.NewLimiter(stalePerSec, staleBurst),
+			wake: make(chan struct{}, 1),
+		}
 		c.boxes[p] = b
 	}
 	return b

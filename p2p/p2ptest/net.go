@@ -86,7 +86,7 @@ type Node struct {
 func (n *Net) Node(i int, cfg p2p.Config, setup func(*p2p.Node)) *Node {
 	n.t.Helper()
 	socket := simnet.NewBlockingSimConn(net.UDPAddrFromAddrPort(Addr(i)), n)
-	cfg.Socket, cfg.Quiet = socket, true
+	cfg.Socket, cfg.Quiet = socket, !cfg.NoMDNS // who turns mDNS off himself wants to hear beacons
 	if cfg.Key == nil {
 		cfg.Key = Key(i)
 	}

@@ -3,8 +3,8 @@ package transfer
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -63,7 +63,7 @@ func (s *Service) Fetch(ctx context.Context, b wire.Hash, o Options) error {
 	searching.Go(func() { f.search(ctx, m) })
 	result, err := blob.Fetch(ctx, blob.FetchConfig{
 		Store: s.cfg.Store, Manifest: m, Sources: f.sources, Progress: o.Progress,
-		Linger: max(o.Wait, time.Second), First: rand.IntN(max(1, int(m.Count()))),
+		Linger: max(o.Wait, time.Second), First: f.place(m),
 	})
 	f.acknowledge(ctx, result)
 	return err
@@ -203,6 +203,16 @@ func (f *fetching) search(ctx context.Context, m *wire.Manifest) {
 			return
 		}
 	}
+}
+
+// place is where to begin. With several peers it is somewhere that depends on this node, so that those who fetch the same
+// have something for each other; with one it is the beginning, so that the whole can be hashed as it grows.
+func (f *fetching) place(m *wire.Manifest) int {
+	if len(f.peersFor(f.From)) < 2 {
+		return 0
+	}
+	id := f.cfg.Node.ID()
+	return int(binary.BigEndian.Uint64(id[:]) % max(1, m.Count()))
 }
 
 // acknowledge sends each source a receipt for what came from it.

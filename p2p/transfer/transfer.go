@@ -18,6 +18,7 @@ import (
 	"github.com/centram/centram/p2p"
 	"github.com/centram/centram/p2p/blob"
 	"github.com/centram/centram/p2p/wire"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -217,11 +218,34 @@ func (s *Service) chunks(ctx context.Context, p *p2p.Peer, q *wire.ChunkGet, x *
 	default:
 		return s.rejectAll(ctx, q, x, wire.RejectBusy)
 	}
+	// The next chunk is read from the disk while the one before is on its way.
+	ready := make(chan wire.Message, 2)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(ready)
+		return s.read(ctx, q, x, ready)
+	})
+	g.Go(func() error {
+		for m := range ready {
+			if err := x.SendMore(ctx, m); err != nil {
+				x.Abort() // nothing more will be asked for, either
+				return err
+			}
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// read reads what the peer asks for, in this order, until it asks for no more.
+func (s *Service) read(ctx context.Context, q *wire.ChunkGet, x *p2p.Exchange, ready chan<- wire.Message) error {
 	for {
 		for _, r := range q.Ranges {
 			for i := r.First; i < r.First+r.Count; i++ {
-				if err := s.chunk(ctx, q.Blob, i, x); err != nil {
-					return err
+				select {
+				case ready <- s.chunk(ctx, q.Blob, i):
+				case <-ctx.Done():
+					return ctx.Err()
 				}
 			}
 		}
@@ -240,15 +264,16 @@ func (s *Service) chunks(ctx context.Context, p *p2p.Peer, q *wire.ChunkGet, x *
 	}
 }
 
-func (s *Service) chunk(ctx context.Context, b wire.Hash, i uint32, x *p2p.Exchange) error {
+// chunk is a chunk, or why it will not come.
+func (s *Service) chunk(ctx context.Context, b wire.Hash, i uint32) wire.Message {
 	data, err := s.cfg.Store.ReadChunk(b, i)
 	if err != nil {
 		if centram.CodeOf(err) != centram.NotFound {
 			s.log.WarnContext(ctx, "Chunk not read", "blob", b, "chunk", i, "err", err)
 		}
-		return x.SendMore(ctx, &wire.ChunkReject{Index: i, Code: wire.RejectMissing})
+		return &wire.ChunkReject{Index: i, Code: wire.RejectMissing}
 	}
-	return x.SendMore(ctx, &wire.ChunkData{Index: i, Data: data})
+	return &wire.ChunkData{Index: i, Data: data}
 }
 
 // rejectAll says no to everything at once, so that the peer turns elsewhere.

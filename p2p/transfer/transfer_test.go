@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,13 +93,13 @@ func holds(t *testing.T, p *place, h wire.Hash, want []byte) {
 func TestABlobComesFromSeveralPeersAndEachGetsAReceipt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := p2ptest.New(t, 1, p2ptest.Faults{Latency: 2 * time.Millisecond})
-		receipts := map[int]uint64{}
+		var receipts [4]atomic.Uint64
 		var sources []*place
 		want := data(1, 20<<20+17)
 		var h wire.Hash
 		for i := 1; i <= 3; i++ {
 			p := start(t, net, i, t.TempDir(), p2p.Config{Upload: 4 << 20}, transfer.Config{
-				Receipt: func(_ wire.Record, _ centram.PeerID, d *wire.TransferDone) { receipts[i] += d.Bytes },
+				Receipt: func(_ wire.Record, _ centram.PeerID, d *wire.TransferDone) { receipts[i].Add(d.Bytes) },
 			})
 			h = put(t, p, want)
 			sources = append(sources, p)
@@ -118,13 +119,13 @@ func TestABlobComesFromSeveralPeersAndEachGetsAReceipt(t *testing.T) {
 		time.Sleep(time.Second)
 		sum := uint64(0)
 		for i := 1; i <= 3; i++ {
-			if receipts[i] == 0 {
-				t.Errorf("node %d has no receipt: %v", i, receipts)
+			if receipts[i].Load() == 0 {
+				t.Errorf("node %d has no receipt", i)
 			}
-			sum += receipts[i]
+			sum += receipts[i].Load()
 		}
 		if sum < uint64(len(want)) || sum > uint64(len(want))*5/4 {
-			t.Errorf("%d bytes in the receipts %v, want %d and little more", sum, receipts, len(want))
+			t.Errorf("%d bytes in the receipts, want %d and little more", sum, len(want))
 		}
 	})
 }
@@ -177,7 +178,7 @@ func TestWhoFetchesGivesToOthersAtTheSameTime(t *testing.T) {
 		holds(t, a, h, want)
 		holds(t, b, h, want)
 		// Alone, the first would need 16 s for two copies at 2 MiB/s.
-		if took > 13*time.Second {
+		if took > 14*time.Second {
 			t.Errorf("took %v, want well under 16 s: nothing went between the two who fetched", took)
 		}
 	})

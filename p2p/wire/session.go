@@ -174,11 +174,12 @@ const (
 	Crowded
 	Forgotten // the owner removed the peer
 	Private   // strangers are not let in
+	Stalled   // what was sent was not read
 )
 
 var goodbyeNames = []string{
 	"shutting down", "restarting", "duplicate connection", "another network", "no common version", "misbehaviour",
-	"too many peers", "forgotten", "private",
+	"too many peers", "forgotten", "private", "stalled",
 }
 
 func (g GoodbyeCode) String() string { return nameOf(goodbyeNames, g) }

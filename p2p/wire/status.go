@@ -108,20 +108,21 @@ func StatusOf(err error) *Status {
 }
 
 // Centram is the status as an error of this program, so that what a peer refuses reads like what we refuse.
+// The status itself is not in the chain: what a peer says of us is nothing to blame it for.
 func (m *Status) Centram() error {
 	if m.Code == OK {
 		return nil
 	}
 	for _, row := range codes {
 		if row.status == m.Code {
-			e := centram.Errorf(row.code, "the peer says: %w", m)
+			e := centram.Errorf(row.code, "the peer says: %v", m)
 			if m.Hint != "" {
 				e = e.WithHint("%s", m.Hint)
 			}
 			return e
 		}
 	}
-	return centram.Errorf(centram.Unavailable, "the peer says: %w", m)
+	return centram.Errorf(centram.Unavailable, "the peer says: %v", m)
 }
 
 // asStatus finds a *Status in err's chain.
