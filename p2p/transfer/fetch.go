@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -90,8 +91,9 @@ func (f *fetching) manifest(ctx context.Context) (*wire.Manifest, error) {
 	news, stop := f.listen()
 	defer stop()
 	var last error
-	deadline := time.NewTimer(f.Wait)
+	deadline, again := time.NewTimer(f.Wait), time.NewTicker(askAgain)
 	defer deadline.Stop()
+	defer again.Stop()
 	for {
 		for _, p := range f.fresh() {
 			f.mark(p)
@@ -106,6 +108,8 @@ func (f *fetching) manifest(ctx context.Context) (*wire.Manifest, error) {
 		}
 		select {
 		case <-news:
+		case <-again.C:
+			f.forgetAsked()
 		case <-deadline.C:
 			return nil, errNobody(f.blob, last)
 		case <-ctx.Done():
@@ -132,6 +136,13 @@ func (f *fetching) fresh() []*p2p.Peer {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.DeleteFunc(f.peersFor(f.From), func(p *p2p.Peer) bool { return f.asked[p] })
+}
+
+// forgetAsked has those asked again who are no sources: they may have got the blob meanwhile, or have just started.
+func (f *fetching) forgetAsked() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.asked, func(p *p2p.Peer, _ bool) bool { return !f.talking[p] })
 }
 
 // mark notes that a session was asked.
@@ -184,8 +195,9 @@ func (f *fetching) search(ctx context.Context, m *wire.Manifest) {
 		}
 		return nil
 	})
-	tick := time.NewTicker(comeBack)
+	tick, again := time.NewTicker(comeBack), time.NewTicker(5*askAgain)
 	defer tick.Stop()
+	defer again.Stop()
 	for {
 		for _, p := range f.fresh() {
 			f.mark(p)
@@ -199,6 +211,8 @@ func (f *fetching) search(ctx context.Context, m *wire.Manifest) {
 		select {
 		case <-news:
 		case <-tick.C:
+		case <-again.C:
+			f.forgetAsked()
 		case <-ctx.Done():
 			return
 		}

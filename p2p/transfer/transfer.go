@@ -31,6 +31,7 @@ const (
 	followFor    = 10 * time.Minute
 	maxFollowed  = 256 // blobs whose state peers are told
 	comeBack     = time.Second
+	askAgain     = 2 * time.Second
 	manifestTime = 10 * time.Second
 )
 
