@@ -54,8 +54,7 @@ func TestAChunkThatAPowerCutHasTornIsFetchedAgain(t *testing.T) {
 	for i := range uint32(syncChunks) { // the last of them forces them to the disk
 		write(t, p, b, i)
 	}
-	p.syncing.Lock() // it goes on beside
-	p.syncing.Unlock()
+	p.work.Wait() // what was due is on the disk
 	write(t, p, b, 17, 18)
 	overwrite(t, p.path(partExt), 18*mib+100, "\x00\x00\x00\x00")
 
