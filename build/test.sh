@@ -15,7 +15,9 @@ build/lint.sh
 step "Go tests"
 CENTRAM_REFERENCE=1 go test ${SHORT:+-short} -timeout 20m ./...
 step "Go tests of what runs many goroutines, under the race detector"
-go test -race -short -timeout 20m ./engine ./server/...
+go test -race -short -timeout 20m ./engine ./server/... ./p2p/...
+step "hostile bytes of peers, ten seconds a target"
+build/fuzz.sh 10s p2p
 step "web tests"
 . build/node.sh
 (cd web && npm test --silent)

@@ -22,7 +22,7 @@ const (
 	strangerLife = 30 * 24 * time.Hour
 	addressLife  = 14 * 24 * time.Hour
 
-	banAt       = 100.0            // points
+	banAt       = 90.0             // points: four faults within a minute or two
 	penaltyHalf = 10 * time.Minute // in which half of the points are forgotten
 	banFirst    = time.Minute      // doubled at every further ban
 	banLongest  = 24 * time.Hour

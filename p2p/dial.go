@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -228,9 +229,19 @@ func (b *Book) due(connected func(centram.PeerID) bool, self centram.PeerID) (li
 		}
 		list = append(list, t)
 	}
-	// Friends first, should there be more than can be dialled at once.
-	slices.SortStableFunc(list, func(x, y target) int { return b.worth(y) - b.worth(x) })
+	// Should there be more than can be dialled at once: first friends, then those with whom there was a session last. Nodes
+	// that were good before the restart are the anchors that an attacker cannot take the place of by being many.
+	slices.SortStableFunc(list, func(x, y target) int {
+		return cmp.Or(b.worth(y)-b.worth(x), b.lastSeen(y).Compare(b.lastSeen(x)))
+	})
 	return list, next
+}
+
+func (b *Book) lastSeen(t target) time.Time {
+	if c := b.peers[t.id]; c != nil {
+		return c.LastSeen
+	}
+	return time.Time{}
 }
 
 func (b *Book) worth(t target) int {

@@ -80,9 +80,14 @@ func (m *Mux) Missing() []wire.Type {
 	return missing
 }
 
-// Ask sends a request that has one reply of the type A and waits for it. It fails with the peer's own words if that
-// refuses, with centram.Unavailable if the connection ends, and with ctx's error.
+// Ask sends a request that has one reply of the type A and waits for it, for 30 s if ctx has no deadline. It fails with the
+// peer's own words if that refuses, with centram.Unavailable if the connection ends, and with ctx's error.
 func Ask[T any, A message[T]](ctx context.Context, p *Peer, q wire.Message) (A, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, bodyTimeout)
+		defer cancel()
+	}
 	x, err := p.Open(ctx, q)
 	if err != nil {
 		return nil, err

@@ -125,6 +125,15 @@ type Node struct {
 // New makes a node and takes its socket. Services are registered in Mux before Run. It fails with centram.Conflict if the
 // port is taken.
 func New(ctx context.Context, cfg Config) (*Node, error) {
+	n, err := newNode(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return n, n.listen()
+}
+
+// newNode makes a node without a socket.
+func newNode(ctx context.Context, cfg Config) (*Node, error) {
 	policy, err := ParsePolicy(string(cfg.Policy))
 	if err != nil {
 		return nil, err
@@ -162,7 +171,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.settle()
 	n.pairing = newPairing(n)
-	return n, n.listen()
+	return n, nil
 }
 
 func orDefault(s, other string) string {
@@ -240,8 +249,8 @@ func (n *Node) Policy() Policy { return n.policy }
 
 // Addresses are where other nodes of the LAN can dial this one.
 func (n *Node) Addresses() []netip.AddrPort {
-	if n.cfg.Socket != nil {
-		return []netip.AddrPort{addrPort(n.cfg.Socket.LocalAddr())}
+	if at := addrPort(n.transport.Conn.LocalAddr()); !at.Addr().IsUnspecified() {
+		return []netip.AddrPort{at} // the owner chose one
 	}
 	var list []netip.AddrPort
 	for _, i := range interfaces() {
@@ -372,9 +381,14 @@ func (n *Node) attend(ctx context.Context, conn *quic.Conn, dialled bool, host s
 		_ = conn.CloseWithError(quic.ApplicationErrorCode(wire.Misbehaviour), "")
 		return err
 	}
+	return n.meet(ctx, c, host)
+}
+
+// meet carries a connection whose other end has proved who it is.
+func (n *Node) meet(ctx context.Context, c carrier, host string) error {
 	p, err := n.greet(ctx, c)
 	if err != nil {
-		n.log.DebugContext(ctx, "No session", "peer", c.id.Short(), "at", c.Remote(), "err", err)
+		n.log.DebugContext(ctx, "No session", "peer", c.Peer().Short(), "at", c.Remote(), "err", err)
 		n.hangUp(ctx, c, err)
 		return err
 	}
@@ -457,12 +471,22 @@ func (n *Node) seat(p *Peer) (*Peer, *refusal) {
 		return nil, &refusal{wire.ShuttingDown, ""}
 	case old != nil && !p.supersedes(old, n.id):
 		return old, &refusal{wire.Duplicate, ""}
-	case old == nil && len(n.peers) >= n.most && p.Trust() == wire.Stranger:
+	case old == nil && p.Trust() == wire.Stranger && len(n.peers) >= n.room(p):
 		return nil, &refusal{wire.Crowded, fmt.Sprintf("%d peers are connected", len(n.peers))}
 	}
 	n.peers[p.id] = p
 	n.metrics.sessions.Set(float64(len(n.peers)))
 	return old, nil
+}
+
+// room is how many sessions there may be for a stranger to come in. Some places are kept for those whom this node dials:
+// whoever wants to be all of its peers cannot do so by calling (Heilman et al., "Eclipse Attacks on Bitcoin's Peer-to-Peer
+// Network", 2015).
+func (n *Node) room(p *Peer) int {
+	if p.carrier.Dialled() {
+		return n.most
+	}
+	return n.most - n.most/4
 }
 
 // unseat says whether p was still the session with its peer.

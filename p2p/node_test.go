@@ -237,3 +237,31 @@ func TestAPairingThatIsRefusedOrForgottenLeavesStrangers(t *testing.T) {
 		}
 	})
 }
+
+// TestAnAnswerThatDoesNotComeIsNotWaitedForForEver also wants the other end to learn that nobody waits any more.
+func TestAnAnswerThatDoesNotComeIsNotWaitedForForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := p2ptest.New(t, 1, p2ptest.Faults{Latency: time.Millisecond})
+		stopped := make(chan time.Time, 1)
+		a := net.Node(1, p2p.Config{}, func(n *p2p.Node) {
+			p2p.Answer(n.Mux(), func(ctx context.Context, _ *p2p.Peer, _ *wire.PeerQuery) (*wire.PeerList, error) {
+				<-ctx.Done()
+				stopped <- time.Now()
+				return nil, ctx.Err()
+			})
+		})
+		b := net.Node(2, p2p.Config{Peers: static(1)}, nil)
+		p := connected(t, b, a)
+		began := time.Now()
+		_, err := p2p.Ask[wire.PeerList](t.Context(), p, &wire.PeerQuery{Caps: []string{}, Most: 1, Known: []centram.PeerID{}})
+		if err == nil || time.Since(began) != 30*time.Second {
+			t.Errorf("got %v after %v, want an error after 30 s", err, time.Since(began))
+		}
+		if at := <-stopped; at.Sub(began) > 31*time.Second {
+			t.Errorf("the other end worked for %v", at.Sub(began))
+		}
+		if b.Peer(a.ID()) != p {
+			t.Error("the session did not go on")
+		}
+	})
+}

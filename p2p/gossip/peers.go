@@ -59,7 +59,9 @@ func (x *Peers) record() *wire.PeerRecord {
 	n := x.c.cfg.Node
 	addrs := []string{}
 	for _, a := range n.Addresses() {
-		addrs = append(addrs, a.String())
+		if !a.Addr().IsLoopback() { // that would be the reader's own machine
+			addrs = append(addrs, a.String())
+		}
 	}
 	if len(addrs) == 0 || n.Policy() == p2p.PolicyPrivate {
 		return nil
