@@ -33,6 +33,14 @@ type Config struct {
 	TLSKey         string
 	AllowedHosts   []string
 	AllowedOrigins []string
+	P2PListen      string // "off" turns the network off
+	P2PName        string
+	P2PNetwork     string
+	P2PPolicy      string
+	P2PPeers       []string
+	P2PDiscovery   string // "on" or "off"
+	P2PUpload      int64
+	BlobQuota      int64
 
 	Paths   Paths
 	origins map[string]Origin

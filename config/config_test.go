@@ -94,6 +94,10 @@ func TestMistakesAreNamedWithFileLineAndKey(t *testing.T) {
 		"keep_alive = \"soon\"":                         `config.toml:1: keep_alive: "soon" is not a time`,
 		"memory_limit = \"many\"":                       `config.toml:1: memory_limit: "many" is not a size`,
 		"log_level = \"loud\"":                          `config.toml:1: log_level: "loud" is not debug`,
+		"p2p_listen = \"on\"":                           `config.toml:1: p2p_listen: "on" is not an address such as :9743, or off`,
+		"p2p_policy = \"closed\"":                       `config.toml:1: p2p_policy: "closed" is not open, paired or private`,
+		"p2p_discovery = \"maybe\"":                     `config.toml:1: p2p_discovery: "maybe" is not on or off`,
+		"p2p_name = \"a\\u001bb\"":                      `config.toml:1: p2p_name: "a\x1bb" is not a name`,
 		"allowed_hosts = \"a\"":                         `config.toml:1: allowed_hosts: the text "a" is not a list`,
 		"context = 1.5":                                 `config.toml:1: context: 1.5 is not a whole number`,
 		"threads = 1\nthreads":                          `config.toml:2:`,
@@ -119,6 +123,12 @@ func TestSizes(t *testing.T) {
 		got, err := parseSize(text)
 		if err != nil || got != want {
 			t.Errorf("%s: got %v, %v; want %d", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{"20GB": "20GB", "2 MiB": "2MiB", "1500": "1500", "1.5gb": "1500MB", "0": "0"} {
+		n, err := parseSize(text)
+		if got := printSize(n); err != nil || got != want {
+			t.Errorf("%s is printed as %s, want %s (%v)", text, got, want, err)
 		}
 	}
 	for _, text := range []string{"-1GB", "GB", "1e30GB", "NaN", "one"} {

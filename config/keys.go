@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Key is one setting.
@@ -43,6 +44,14 @@ var keys = []Key{
 	{"tls_key", "key of the certificate", "", directory, func(c *Config) any { return &c.TLSKey }},
 	{"allowed_hosts", "names by which others may reach the daemon, beside localhost", "", list, func(c *Config) any { return &c.AllowedHosts }},
 	{"allowed_origins", "pages elsewhere that may call the API, such as https://example.org", "", list, func(c *Config) any { return &c.AllowedOrigins }},
+	{"p2p_listen", "UDP address and port for other nodes, or off for none", ":9743", peerAddress, func(c *Config) any { return &c.P2PListen }},
+	{"p2p_name", "what other nodes show for this one; empty means the name of this machine", "", label, func(c *Config) any { return &c.P2PName }},
+	{"p2p_network", "name of the network: nodes of different ones do not talk to each other; empty means the open one", "", text, func(c *Config) any { return &c.P2PNetwork }},
+	{"p2p_policy", "who gets what costs or reveals something: open (everybody), paired, or private (strangers are not let in at all)", "paired", policy, func(c *Config) any { return &c.P2PPolicy }},
+	{"p2p_peers", "nodes to connect to, each as HOST:PORT", "", list, func(c *Config) any { return &c.P2PPeers }},
+	{"p2p_discovery", "whether nodes on the local network find each other by themselves: on or off", "on", onOff, func(c *Config) any { return &c.P2PDiscovery }},
+	{"p2p_upload", "bytes a second that other nodes may get of files, such as 2MB; 0 means no limit", "0", size, func(c *Config) any { return &c.P2PUpload }},
+	{"blob_quota", "disk that files from other nodes may take together; 0 means no limit", "20GB", size, func(c *Config) any { return &c.BlobQuota }},
 }
 
 // kind is what values of a key look like: how a text becomes one, and the other way round.
@@ -53,15 +62,19 @@ type kind struct {
 }
 
 var (
-	text      = kind{"a text", func(s string) (any, error) { return s, nil }, func(v any) string { return v.(string) }}
-	address   = kind{"an address such as 127.0.0.1:9740", parseAddress, text.print}
-	directory = kind{"a path", parsePath, text.print}
-	level     = kind{"debug, info, warn or error", parseLevel, text.print}
-	count     = kind{"a whole number, not negative", func(s string) (any, error) { return parseInt(s, 0) }, printInt}
-	layers    = kind{"a whole number from -1 up", func(s string) (any, error) { return parseInt(s, -1) }, printInt}
-	duration  = kind{"a time such as 90s, 5m or 1h", parseDuration, func(v any) string { return v.(time.Duration).String() }}
-	size      = kind{"a size such as 800MB or 12GB", parseSize, printSize}
-	list      = kind{"texts, separated by commas", parseList, func(v any) string { return strings.Join(v.([]string), ",") }}
+	text        = kind{"a text", func(s string) (any, error) { return s, nil }, func(v any) string { return v.(string) }}
+	label       = kind{"a name of at most 64 bytes that can be printed", parseName, text.print}
+	address     = kind{"an address such as 127.0.0.1:9740", parseAddress, text.print}
+	peerAddress = kind{"an address such as :9743, or off", parsePeerAddress, text.print}
+	directory   = kind{"a path", parsePath, text.print}
+	level       = kind{"debug, info, warn or error", oneOf("debug", "info", "warn", "error"), text.print}
+	policy      = kind{"open, paired or private", oneOf("open", "paired", "private"), text.print}
+	onOff       = kind{"on or off", oneOf("on", "off"), text.print}
+	count       = kind{"a whole number, not negative", func(s string) (any, error) { return parseInt(s, 0) }, printInt}
+	layers      = kind{"a whole number from -1 up", func(s string) (any, error) { return parseInt(s, -1) }, printInt}
+	duration    = kind{"a time such as 90s, 5m or 1h", parseDuration, func(v any) string { return v.(time.Duration).String() }}
+	size        = kind{"a size such as 800MB or 12GB", parseSize, printSize}
+	list        = kind{"texts, separated by commas", parseList, func(v any) string { return strings.Join(v.([]string), ",") }}
 )
 
 func (k Key) set(c *Config, text string) error {
@@ -120,11 +133,28 @@ func parsePath(s string) (any, error) {
 	return filepath.Abs(s)
 }
 
-func parseLevel(s string) (any, error) {
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s) {
+func parsePeerAddress(s string) (any, error) {
+	if s == "off" {
+		return s, nil
+	}
+	return parseAddress(s)
+}
+
+// parseName takes what other nodes take for a name.
+func parseName(s string) (any, error) {
+	if len(s) > 64 || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return nil, strconv.ErrSyntax
 	}
 	return s, nil
+}
+
+func oneOf(words ...string) func(string) (any, error) {
+	return func(s string) (any, error) {
+		if !slices.Contains(words, s) {
+			return nil, strconv.ErrSyntax
+		}
+		return s, nil
+	}
 }
 
 func parseInt(s string, least int) (any, error) {
@@ -161,14 +191,19 @@ func parseSize(s string) (any, error) {
 	return nil, strconv.ErrSyntax
 }
 
+// printSize chooses the unit that makes the shortest text: 20GB rather than 19531250KiB.
 func printSize(v any) string {
 	n := float64(v.(int64))
+	best := strconv.FormatFloat(n, 'f', -1, 64)
 	for _, u := range units {
-		if n != 0 && u.bytes > 1 && math.Mod(n, u.bytes) == 0 {
-			return strconv.FormatFloat(n/u.bytes, 'f', -1, 64) + u.suffix
+		if n == 0 || u.bytes == 1 || math.Mod(n, u.bytes) != 0 {
+			continue
+		}
+		if text := strconv.FormatFloat(n/u.bytes, 'f', -1, 64) + u.suffix; len(text) < len(best) {
+			best = text
 		}
 	}
-	return strconv.FormatFloat(n, 'f', -1, 64)
+	return best
 }
 
 func parseList(s string) (any, error) {

@@ -196,4 +196,7 @@ func TestWordsTellPeersApartAndAreThese(t *testing.T) {
 	if Words(a) == Words(b) || len(strings.Fields(Words(b))) != wordCount {
 		t.Errorf("got %q and %q", Words(a), Words(b))
 	}
+	if got, want := WordsOf(a), "increase inmate raccoon broken ketchup butter"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/models"
+	"github.com/centram/centram/p2p"
 )
 
 // Events passes news on to whoever listens. It may be used from many goroutines, and never makes who has news wait.
@@ -42,6 +43,12 @@ type MessageEvent struct {
 	State string `json:"state"`
 }
 
+// PeerEvent says what happened to a peer.
+type PeerEvent struct {
+	ID     string `json:"id"`
+	Change string `json:"change" enum:"joined,left,pairing,paired,forgotten"`
+}
+
 // NewEvents returns an Events without listeners.
 func NewEvents() *Events { return &Events{listeners: map[chan event]struct{}{}} }
 
@@ -60,6 +67,11 @@ func (e *Events) Engine(c engine.Change) {
 // Library passes on what happened to the list of models.
 func (e *Events) Library(c models.Change) {
 	e.publish("model", ModelEvent{Name: c.Name, Change: string(c.Kind)})
+}
+
+// Peer passes on what happened to a peer.
+func (e *Events) Peer(c p2p.Change) {
+	e.publish("peer", PeerEvent{ID: c.Peer.String(), Change: c.Kind})
 }
 
 func (e *Events) publish(name string, data any) {
@@ -110,8 +122,7 @@ func (e *Events) drop(listener chan event) {
 	}
 }
 
-func (s *Server) streamEvents(ctx context.Context, out *stream) {
-	news := s.Events.listen()
+func (s *Server) streamEvents(ctx context.Context, out *stream, news chan event) {
 	defer s.Events.unlisten(news)
 	ping := time.NewTicker(s.PingEvery)
 	defer ping.Stop()

@@ -60,9 +60,11 @@ func (s *Server) registerNative(e *echo.Echo) {
 	get(api, "/health", "Whether the daemon takes requests", s.getHealth)
 	get(api, "/version", "What this program is", s.getVersion)
 	post(api, "/session", "Open a page session", http.StatusCreated, s.openSession)
-	streams(api, "/events", "News of models, chats and messages", newsEvents, s.getEvents)
+	streams(api, http.MethodGet, "/events", "News of models, chats, messages and peers", newsEvents, s.getEvents)
 	s.nativeModels(api)
 	s.nativeChats(api)
+	s.nativePeers(api)
+	s.nativeBlobs(api)
 	e.GET(nativePrefix+"/openapi.json", describe(api))
 }
 
@@ -89,7 +91,28 @@ func (s *Server) nativeChats(api huma.API) {
 	post(api, message+"/regenerate", "Have it answered again, in a new branch", http.StatusCreated, s.regenerate)
 	post(api, message+"/continue", "Go on with an answer", http.StatusOK, s.continueAnswer)
 	post(api, message+"/stop", "Stop an answer", http.StatusOK, s.stopAnswer)
-	streams(api, message+"/stream", "Follow an answer", answerEvents, s.streamAnswer)
+	streams(api, http.MethodGet, message+"/stream", "Follow an answer", answerEvents, s.streamAnswer)
+}
+
+func (s *Server) nativePeers(api huma.API) {
+	get(api, "/node", "Show who this node is among others", s.getNode)
+	get(api, "/peers", "List the other nodes that are known", s.listPeers)
+	post(api, "/peers", "Dial an address, now and for ever", http.StatusCreated, s.addPeer)
+	get(api, "/peers/{id}", "Show a peer", s.getPeer)
+	remove(api, "/peers/{id}", "Forget a peer, and what was agreed with it", s.forgetPeer)
+	post(api, "/peers/{id}/ping", "Measure the way to a peer", http.StatusOK, s.pingPeer)
+	post(api, "/peers/{id}/pair", "Pair with a peer by its code, or begin to by words", http.StatusOK, s.pair)
+	get(api, "/pairings", "List the pairings under way", s.listPairings)
+	post(api, "/pairings/{id}", "Agree to a pairing, or refuse it", http.StatusOK, s.decide)
+	post(api, "/pairing-code", "Show a code that another node can pair with", http.StatusCreated, s.showCode)
+	get(api, "/records", "List the signed records", s.listRecords)
+}
+
+func (s *Server) nativeBlobs(api huma.API) {
+	get(api, "/blobs", "List the blobs", s.listBlobs)
+	post(api, "/blobs", "Make a file a blob", http.StatusCreated, s.addBlob)
+	remove(api, "/blobs/{hash}", "Remove a blob", s.deleteBlob)
+	streams(api, http.MethodPost, "/blobs/{hash}/fetch", "Fetch a blob from the peers that have it", fetchEvents, s.fetchBlob)
 }
 
 func get[I, O any](api huma.API, path, summary string, serve func(context.Context, *I) (*O, error)) {
@@ -105,7 +128,7 @@ func remove[I, O any](api huma.API, path, summary string, serve func(context.Con
 }
 
 // streams registers a route that answers with server-sent events, each with one of the types as data.
-func streams[I any](api huma.API, path, summary string, events map[string]any,
+func streams[I any](api huma.API, method, path, summary string, events map[string]any,
 	serve func(context.Context, *I) (*huma.StreamResponse, error),
 ) {
 	data := &huma.Schema{}
@@ -117,7 +140,7 @@ func streams[I any](api huma.API, path, summary string, events map[string]any,
 			},
 		})
 	}
-	op := describeOperation(http.MethodGet, path, summary, http.StatusOK)
+	op := describeOperation(method, path, summary, http.StatusOK)
 	op.Responses = map[string]*huma.Response{"200": {
 		Description: "Server-sent events: the name in event, JSON in data.",
 		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: data}},
@@ -127,7 +150,7 @@ func streams[I any](api huma.API, path, summary string, events map[string]any,
 
 // newsEvents and answerEvents are the events of the two streams.
 var (
-	newsEvents   = map[string]any{"model": ModelEvent{}, "chat": ChatEvent{}, "message": MessageEvent{}}
+	newsEvents   = map[string]any{"model": ModelEvent{}, "chat": ChatEvent{}, "message": MessageEvent{}, "peer": PeerEvent{}}
 	answerEvents = map[string]any{
 		"progress": progressEvent{}, "loading": loadingEvent{}, "queued": struct{}{}, "delta": deltaEvent{},
 		"done": chats.Message{},
@@ -200,7 +223,8 @@ func (s *Server) openSession(context.Context, *sessionRequest) (*sessionBody, er
 }
 
 func (s *Server) getEvents(context.Context, *struct{}) (*huma.StreamResponse, error) {
-	return streaming(s.streamEvents), nil
+	news := s.Events.listen() // before the answer begins, so that whoever has seen its head misses nothing
+	return streaming(func(ctx context.Context, out *stream) { s.streamEvents(ctx, out, news) }), nil
 }
 
 func (s *Server) streamAnswer(ctx context.Context, in *streamQuery) (*huma.StreamResponse, error) {

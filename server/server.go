@@ -23,6 +23,7 @@ import (
 	"github.com/centram/centram"
 	"github.com/centram/centram/server/web"
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // DefaultAddr is where Centram listens.
@@ -48,7 +49,11 @@ type Config struct {
 	// Events brings the news of the engine and the models to listeners. Nil means that there are none but the server's.
 	Events  *Events
 	Version Version
+	// Network is this node among others. Zero means that the network is off.
+	Network Network
 
+	// Collectors are told at /metrics beside what the server counts itself.
+	Collectors []prometheus.Collector
 	// Register adds other APIs. Errors says how each, by the beginning of its paths, words what the server refuses.
 	Register []func(*echo.Echo)
 	Errors   map[string]func(echo.Context, error) error
@@ -120,7 +125,7 @@ func New(cfg Config) (*Server, error) {
 	s.sessions = newSessions(s.Now, s.Rand)
 	s.answers = newAnswers(s.Config)
 	s.loads = &loads{base: context.Background(), engine: s.Engine, log: s.Log}
-	s.metrics = newMetrics()
+	s.metrics = newMetrics(s.Collectors)
 	if err := s.buildRoutes(); err != nil {
 		return nil, err
 	}

@@ -289,10 +289,16 @@ type viewer struct {
 	cancel context.CancelFunc
 }
 
-func (n *node) view(path string) *viewer {
+func (n *node) view(path string) *viewer { return n.viewBy("GET", path, "") }
+
+func (n *node) viewBy(method, path, body string) *viewer {
 	n.t.Helper()
 	ctx, cancel := context.WithCancel(n.t.Context())
-	response, err := n.client.Do(n.request("GET", path, nil).WithContext(ctx))
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	response, err := n.client.Do(n.request(method, path, reader).WithContext(ctx))
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -31,9 +31,8 @@ func streaming(serve func(ctx context.Context, s *stream)) *huma.StreamResponse 
 		h.Set("X-Accel-Buffering", "no") // or nginx would collect events
 		c.Response().WriteHeader(http.StatusOK)
 		s := &stream{c.Response(), http.NewResponseController(c.Response())}
-		if s.flush() == nil {
-			serve(hc.Context(), s)
-		}
+		_ = s.flush() // a reader that has gone already is noticed at the first event
+		serve(hc.Context(), s)
 	}}
 }
 

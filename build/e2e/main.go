@@ -43,7 +43,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	daemon := exec.CommandContext(ctx, "bin/centram", "serve", "--listen", addr)
+	daemon := exec.CommandContext(ctx, "bin/centram", "serve", "--no-peers", "--listen", addr)
 	daemon.Env = append(os.Environ(), "CENTRAM_HOME="+filepath.Join(home, "centram"))
 	daemon.Stdout, daemon.Stderr = os.Stderr, os.Stderr
 	if err := daemon.Start(); err != nil {

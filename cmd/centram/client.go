@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -147,6 +148,39 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 	return resp, nil
 }
 
+// follow sends a request that is answered with server-sent events, and gives each to take, until that says that it is done
+// or fails.
+func (c *client) follow(ctx context.Context, method, path string, body any, take func(event string, data []byte) (done bool, err error)) error {
+	resp, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return readEvents(resp.Body, take)
+}
+
+func readEvents(r io.Reader, take func(event string, data []byte) (done bool, err error)) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	event := ""
+	for lines.Scan() {
+		if name, ok := bytes.CutPrefix(lines.Bytes(), []byte("event: ")); ok {
+			event = string(name)
+		}
+		data, ok := bytes.CutPrefix(lines.Bytes(), []byte("data: "))
+		if !ok {
+			continue
+		}
+		if done, err := take(event, data); done || err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return err
+	}
+	return centram.Errorf(centram.Unavailable, "The daemon has ended meanwhile.").WithHint("Start it again with: centram serve")
+}
+
 // refusal is the error that the daemon answered with, in its own words or in those of the OpenAI API.
 func (c *client) refusal(resp *http.Response) error {
 	e := &centram.Error{Code: server.CodeOfStatus(resp.StatusCode)}
@@ -174,5 +208,7 @@ func refusalText(body []byte) (message, hint string) {
 	}
 	return said.Error.Message, said.Error.Hint
 }
+
+func peerPath(name string) string { return "/api/v1/peers/" + url.PathEscape(name) }
 
 func modelPath(name string) string { return "/api/v1/models/" + url.PathEscape(name) }

@@ -22,6 +22,7 @@ import (
 	"github.com/centram/centram/server/openai"
 	"github.com/centram/centram/store"
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -36,6 +37,7 @@ type daemon struct {
 	db      *store.DB
 	models  *models.Library
 	engine  *engine.Engine
+	network *network
 	server  *server.Server
 	first   string // model to load at the start, or empty
 	settled atomic.Bool
@@ -68,6 +70,7 @@ func (a *app) newDaemon(ctx context.Context) (_ *daemon, err error) {
 		return nil, err
 	}
 	d.engine = engine.New(engineConfig(a.cfg, d.models, events.Engine))
+	d.network = d.newNetwork(ctx, events)
 	settings := preferences{store.Settings{DB: d.db.DB}, d.first}
 	if d.server, err = server.New(d.serverConfig(token, settings, events)); err != nil {
 		return nil, err
@@ -161,6 +164,7 @@ func (d *daemon) serverConfig(token string, settings server.Settings, events *se
 		Token: token, AllowedHosts: cfg.AllowedHosts, AllowedOrigins: cfg.AllowedOrigins,
 		Engine: d.engine, Models: d.models, Chats: chats.New(chats.Config{DB: d.db.DB}), Settings: settings,
 		Events: events, Version: version,
+		Network: d.network.forServer(), Collectors: []prometheus.Collector{d.network.metrics},
 		Register: []func(*echo.Echo){
 			func(e *echo.Echo) {
 				openai.Register(e, openai.Config{
@@ -195,6 +199,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return d.engine.Run(serving) })
 	g.Go(func() error { return d.models.Run(running) })
+	g.Go(func() error { return d.network.Run(running) })
 	g.Go(func() error { return d.settle(running) })
 	d.announce(ctx)
 
@@ -257,6 +262,9 @@ func (d *daemon) url() string {
 func (d *daemon) Close() {
 	if d.server != nil {
 		d.server.Close()
+	}
+	if d.network != nil {
+		d.network.Close()
 	}
 	if d.engine != nil {
 		d.engine.Close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 	"github.com/centram/centram"
 	"github.com/centram/centram/llama"
 	"github.com/centram/centram/models"
+	"github.com/centram/centram/server"
 	"github.com/centram/centram/server/web"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -52,6 +54,7 @@ var checks = []struct {
 }{
 	{"daemon", (*doctor).daemon},
 	{"versions", (*doctor).versions},
+	{"network", (*doctor).network},
 	{"settings", (*doctor).settings},
 	{"data directory", (*doctor).data},
 	{"disk", (*doctor).disk},
@@ -133,6 +136,26 @@ func (d *doctor) versions(context.Context) verdict {
 		warn, fmt.Sprintf("this is %s (%s), the daemon is %s (%s)", own.Version, own.Commit, d.client.version.Version, d.client.version.Commit),
 		"Start the daemon again, so that it is the same program.",
 	}
+}
+
+// network asks the daemon: only that knows what became of its port and keys.
+func (d *doctor) network(ctx context.Context) verdict {
+	if d.client == nil {
+		return fine("not running; the daemon is to listen for other nodes at %s", d.app.cfg.P2PListen)
+	}
+	var n server.NodeState
+	if err := d.client.do(ctx, http.MethodGet, "/api/v1/node", nil, &n); err != nil {
+		return verdict{warn, err.Error(), centram.HintOf(err)}
+	}
+	switch {
+	case n.State == "on" && n.Peers == 0:
+		return fine("on, UDP %d, no peer yet", n.Port)
+	case n.State == "on":
+		return fine("on, UDP %d, %s connected", n.Port, plural(n.Peers, "peer"))
+	case n.State == "off":
+		return fine("off, as it was asked for")
+	}
+	return verdict{warn, printable(n.Why), printable(n.Hint)}
 }
 
 func (d *doctor) settings(context.Context) verdict { // they were read, or we would not be here

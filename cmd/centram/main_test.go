@@ -27,7 +27,10 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("CENTRAM_HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("CENTRAM_LISTEN", freeAddress())
-			e.Setenv("CENTRAM_THREADS", "1") // the machine that tests may have few processors, and other work
+			e.Setenv("OTHER_LISTEN", freeAddress())       // for a second daemon
+			e.Setenv("CENTRAM_P2P_LISTEN", "127.0.0.1:0") // two scripts do not meet,
+			e.Setenv("CENTRAM_P2P_DISCOVERY", "off")      // nor anybody else on the network
+			e.Setenv("CENTRAM_THREADS", "1")              // the machine that tests may have few processors, and other work
 			e.Setenv("NO_COLOR", "1")
 			return nil
 		},
@@ -36,6 +39,9 @@ func TestScripts(t *testing.T) {
 			"ready":  waitReady,
 			"code":   wantCode,
 			"number": wantNumber,
+			"field":  takeField,
+			"until":  runUntil,
+			"grab":   grabText,
 		},
 	})
 }
@@ -98,4 +104,40 @@ func wantNumber(ts *testscript.TestScript, _ bool, args []string) {
 	if v, err := strconv.ParseFloat(m[1], 64); err != nil || v <= 0 {
 		ts.Fatalf("%s is %s, want more than 0", args[0], m[1])
 	}
+}
+
+// takeField puts the value of a key of the JSON on standard output into a variable: field VARIABLE KEY.
+func takeField(ts *testscript.TestScript, _ bool, args []string) {
+	m := regexp.MustCompile(`"` + args[1] + `": "?([^",\n]+)`).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("there is no field %s", args[1])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// runUntil runs centram until what it writes matches: until PATTERN peer list.
+func runUntil(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile("(?m)" + args[0])
+	for range 100 {
+		if ts.Exec("centram", args[1:]...) == nil && (want.MatchString(ts.ReadFile("stdout")) || want.MatchString(ts.ReadFile("stderr"))) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("%s was not to be seen in time", args[0])
+}
+
+// grabText waits for a text in a file that is being written, and puts what is in parentheses into a variable: grab VARIABLE
+// FILE PATTERN.
+func grabText(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile("(?m)" + args[2])
+	for range 200 {
+		text, _ := os.ReadFile(ts.MkAbs(args[1])) // it may not be there yet
+		if m := want.FindSubmatch(text); m != nil {
+			ts.Setenv(args[0], string(m[1]))
+			return
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	ts.Fatalf("there was no %s in %s in time", args[2], args[1])
 }

@@ -252,12 +252,17 @@ func (a *app) confirm(question string) error {
 	if !terminal(a.in) {
 		return usageError{errors.New("this cannot be undone, and nobody is there to ask"), "Add -y to go ahead."}
 	}
-	fmt.Fprintf(a.err, "%s [y/N] ", question)
-	said, _ := bufio.NewReader(a.in).ReadString('\n')
-	if !strings.EqualFold(strings.TrimSpace(said), "y") {
+	if !a.ask(question) {
 		return errors.New("nothing was deleted")
 	}
 	return nil
+}
+
+// ask has a person answer yes or no.
+func (a *app) ask(question string) bool {
+	fmt.Fprintf(a.err, "%s [y/N] ", question)
+	said, _ := bufio.NewReader(a.in).ReadString('\n')
+	return strings.EqualFold(strings.TrimSpace(said), "y")
 }
 
 // completeModels names the models for a shell.

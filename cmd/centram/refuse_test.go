@@ -31,7 +31,10 @@ func startDaemon(t *testing.T) (url, token, model string) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	env := map[string]string{"CENTRAM_HOME": home, "CENTRAM_LISTEN": "127.0.0.1:0", "CENTRAM_MODEL": model, "CENTRAM_CONTEXT": "256"}
+	env := map[string]string{
+		"CENTRAM_HOME": home, "CENTRAM_LISTEN": "127.0.0.1:0", "CENTRAM_MODEL": model, "CENTRAM_CONTEXT": "256",
+		"CENTRAM_P2P_LISTEN": "127.0.0.1:0", "CENTRAM_P2P_DISCOVERY": "off",
+	}
 	a := &app{in: strings.NewReader(""), out: io.Discard, err: io.Discard, lookup: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}
 	if a.cfg, err = config.Load(a.lookup); err != nil {
 		t.Fatal(err)

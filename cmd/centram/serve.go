@@ -25,11 +25,21 @@ func (a *app) serveCommand() *cobra.Command {
 	setting(cmd, "tls-key", "tls_key", "`file` of its key")
 	setting(cmd, "allow-host", "allowed_hosts", "`names` by which others may reach it, separated by commas")
 	setting(cmd, "allow-origin", "allowed_origins", "`pages` elsewhere that may call the API")
+	setting(cmd, "p2p-listen", "p2p_listen", "UDP `address` and port for other nodes (:9743)")
+	setting(cmd, "name", "p2p_name", "`name` that other nodes show for this one (that of this machine)")
+	setting(cmd, "policy", "p2p_policy", "`who` gets what costs or reveals something: open, paired or private (paired)")
+	setting(cmd, "peer", "p2p_peers", "`addresses` of nodes to connect to, separated by commas")
+	alone := cmd.Flags().Bool("no-peers", false, "keep off the network")
 	setting(cmd, "log-level", "log_level", "`level` of the log: debug, info, warn or error (info)")
 	open := cmd.Flags().Bool("open", false, "open the page in the browser")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := untilSignal(cmd.Context())
 		defer stop()
+		if *alone {
+			if err := a.cfg.SetFlag("p2p_listen", "no-peers", "off"); err != nil {
+				return err
+			}
+		}
 		d, err := a.newDaemon(ctx)
 		if err != nil {
 			return err
