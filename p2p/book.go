@@ -81,6 +81,9 @@ type static struct {
 	host  string
 	id    centram.PeerID // zero until somebody has answered
 	retry retry
+
+	problem string // of the last attempt
+	passing bool   // from the settings: not written down
 }
 
 // OpenBook reads the book from the database, whose schema is that of package store. With nil, the book is empty and keeps
@@ -180,11 +183,62 @@ func (b *Book) public(c *contact) Contact {
 func (b *Book) AddStatic(ctx context.Context, host string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	s := b.static(host)
+	s.passing = false
+	return b.saveStatic(ctx, s)
+}
+
+// passStatic takes an address of the settings, for as long as the node runs.
+func (b *Book) passStatic(host string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.statics[host] == nil {
+		b.static(host).passing = true
+	}
+}
+
+// static is the entry of an address, to be dialled at once.
+func (b *Book) static(host string) *static {
 	if b.statics[host] == nil {
 		b.statics[host] = &static{host: host}
 	}
 	b.statics[host].retry = retry{}
-	return b.saveStatic(ctx, b.statics[host])
+	return b.statics[host]
+}
+
+// Static is an address that the owner typed.
+type Static struct {
+	Host string         // HOST:PORT
+	Peer centram.PeerID // that answered there last; zero if nobody has
+	Err  string         // why nobody answered the last time; empty if somebody did
+}
+
+// Statics returns the addresses that the owner typed.
+func (b *Book) Statics() []Static {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]Static, 0, len(b.statics))
+	for _, s := range b.statics {
+		list = append(list, Static{s.host, s.id, s.problem})
+	}
+	slices.SortFunc(list, func(x, y Static) int { return cmp.Compare(x.Host, y.Host) })
+	return list
+}
+
+// RemoveStatic forgets an address that the owner typed. It fails with centram.NotFound.
+func (b *Book) RemoveStatic(ctx context.Context, host string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.statics[host] == nil {
+		return centram.Errorf(centram.NotFound, "%s is not an address that is dialled", host).WithHint("See which there are with: centram peer list")
+	}
+	if b.db != nil {
+		if _, err := b.db.ExecContext(ctx, `DELETE FROM static_peers WHERE address = ?`, host); err != nil {
+			return fmt.Errorf("forget an address: %w", err)
+		}
+	}
+	delete(b.statics, host)
+	return nil
 }
 
 // Trust sets what the owner takes a peer for.
@@ -399,7 +453,7 @@ func (b *Book) save(ctx context.Context, c *contact) error {
 }
 
 func (b *Book) saveStatic(ctx context.Context, s *static) error {
-	if b.db == nil {
+	if b.db == nil || s.passing {
 		return nil
 	}
 	var id []byte

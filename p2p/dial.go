@@ -64,7 +64,7 @@ func (n *Node) dial(ctx context.Context, g *errgroup.Group) error {
 			}
 			g.Go(func() error {
 				err := n.call(ctx, t, func() { <-slots })
-				n.book.dialled(t, err == nil || answered(err))
+				n.book.dialled(t, err)
 				n.wake()
 				return nil
 			})
@@ -252,13 +252,17 @@ func (b *Book) worth(t target) int {
 }
 
 // dialled notes how dialling ended.
-func (b *Book) dialled(t target, met bool) {
+func (b *Book) dialled(t target, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	met := err == nil || answered(err)
 	var r *retry
 	longest := retryLongest
 	if s := b.statics[t.host]; t.host != "" && s != nil {
-		r = &s.retry
+		r, s.problem = &s.retry, ""
+		if !met {
+			s.problem = err.Error()
+		}
 	} else if c := b.peers[t.id]; c != nil {
 		r = &c.retry
 		if c.Trust == wire.Stranger {
@@ -314,4 +318,14 @@ func (b *Book) afresh() {
 	for _, c := range b.peers {
 		c.retry.failures, c.retry.next = 0, time.Time{}
 	}
+}
+
+// DialSoon dials a peer of the book that is not connected without waiting until its turn comes.
+func (n *Node) DialSoon(id centram.PeerID) {
+	n.book.mu.Lock()
+	if c := n.book.peers[id]; c != nil && !c.retry.busy {
+		c.retry = retry{}
+	}
+	n.book.mu.Unlock()
+	n.wake()
 }

@@ -104,20 +104,18 @@ func (x *Exchange) receive(ctx context.Context) (wire.Message, bool, error) {
 			return nil, false, x.why(ctx, err)
 		}
 	}
-	f, err := wire.Read(x.stream)
-	if err != nil {
-		x.peer.blame(err)
+	f, err := wire.ReadIf(x.stream, func(row *wire.Row) error { return x.peer.fits(row, x.row.Lane) })
+	if _, wrong := errors.AsType[*wire.Status](err); wrong {
+		return nil, false, x.fault(err)
+	} else if err != nil {
 		return nil, false, x.why(ctx, err)
 	}
 	m, err := x.peer.open(f, x.row.Lane)
 	if err != nil {
-		x.peer.blame(err)
-		return nil, false, err
+		return nil, false, x.fault(err)
 	}
 	if f.Request != x.request || (f.Flags&wire.Reply != 0) != x.asking {
-		err := &wire.Status{Code: wire.Malformed, Detail: f.Type.Name() + " belongs to another request"}
-		x.peer.blame(err)
-		return nil, false, err
+		return nil, false, x.fault(&wire.Status{Code: wire.Malformed, Detail: f.Type.Name() + " belongs to another request"})
 	}
 	if !x.asking {
 		return m, true, nil
@@ -126,11 +124,19 @@ func (x *Exchange) receive(ctx context.Context) (wire.Message, bool, error) {
 		return m, false, s.Centram()
 	}
 	if !slices.Contains(x.row.Replies, f.Type) {
-		err := &wire.Status{Code: wire.Malformed, Detail: f.Type.Name() + " does not answer " + x.row.Name}
-		x.peer.blame(err)
-		return nil, false, err
+		return nil, false, x.fault(&wire.Status{Code: wire.Malformed, Detail: f.Type.Name() + " does not answer " + x.row.Name})
 	}
 	return m, f.Flags&wire.More != 0, nil
+}
+
+// fault is what Receive says of a frame that cannot be right. At the answering end the error goes back to serve, which
+// blames the peer. At the asking end it may well be returned to a third node that this one works for, and that has done
+// nothing: the peer is blamed here, and the error keeps nothing to blame anybody for.
+func (x *Exchange) fault(err error) error {
+	if !x.asking || !x.peer.Blame(err) {
+		return err
+	}
+	return centram.Errorf(centram.Unavailable, "the peer answered %s with what cannot be right: %v", x.row.Name, err)
 }
 
 // why is err as the caller should see it: ctx's end and the connection's end show as what they are.
@@ -145,9 +151,6 @@ func (x *Exchange) why(ctx context.Context, err error) error {
 	}
 	if errors.Is(err, io.EOF) && !x.asking {
 		return io.EOF
-	}
-	if _, ok := errors.AsType[*wire.Status](err); ok {
-		return err
 	}
 	return centram.Errorf(centram.Unavailable, "the peer ended the request: %w", err)
 }

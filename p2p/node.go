@@ -165,9 +165,11 @@ func newNode(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	for _, host := range cfg.Peers {
-		if err := n.AddPeer(ctx, host); err != nil {
+		host, err := ParseHost(host)
+		if err != nil {
 			return nil, err
 		}
+		n.book.passStatic(host)
 	}
 	n.settle()
 	n.pairing = newPairing(n)
@@ -545,8 +547,22 @@ func (n *Node) wake() {
 	}
 }
 
-// AddPeer dials an address, host:port, now and whenever nobody is connected there. It fails with centram.Invalid.
+// AddPeer dials an address, host:port, now and whenever nobody is connected there, also after a restart. It fails with
+// centram.Invalid.
 func (n *Node) AddPeer(ctx context.Context, host string) error {
+	host, err := ParseHost(host)
+	if err != nil {
+		return err
+	}
+	if err := n.book.AddStatic(ctx, host); err != nil {
+		return err
+	}
+	n.wake()
+	return nil
+}
+
+// ParseHost reads an address, HOST or HOST:PORT, and adds the usual port if it has none. It fails with centram.Invalid.
+func ParseHost(host string) (string, error) {
 	if _, port, err := net.SplitHostPort(host); err != nil || port == "" {
 		if strings.Count(host, ":") > 1 && !strings.HasPrefix(host, "[") {
 			host = "[" + host + "]"
@@ -555,11 +571,7 @@ func (n *Node) AddPeer(ctx context.Context, host string) error {
 	}
 	name, port, err := net.SplitHostPort(host)
 	if _, bad := net.LookupPort("udp", port); err != nil || bad != nil || name == "" {
-		return centram.Errorf(centram.Invalid, "%q is not an address", host).WithHint("Write it as HOST:PORT, such as 192.168.1.20:%d", DefaultPort)
+		return "", centram.Errorf(centram.Invalid, "%q is not an address", host).WithHint("Write it as HOST:PORT, such as 192.168.1.20:%d", DefaultPort)
 	}
-	if err := n.book.AddStatic(ctx, host); err != nil {
-		return err
-	}
-	n.wake()
-	return nil
+	return host, nil
 }

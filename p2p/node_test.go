@@ -3,6 +3,9 @@ package p2p_test
 import (
 	"context"
 	"flag"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	_ = flag.Set("test.parallel", "32") // unless go test was told another number: those that run in parallel mostly wait
+	if !slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
+		_ = flag.Set("test.parallel", "32") // unless go test was told another number: those that run in parallel mostly wait
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -262,6 +267,55 @@ func TestAnAnswerThatDoesNotComeIsNotWaitedForForEver(t *testing.T) {
 		}
 		if b.Peer(a.ID()) != p {
 			t.Error("the session did not go on")
+		}
+	})
+}
+
+func TestTwoOwnersWhoAskEachOtherAtTheSameTimePair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := p2ptest.New(t, 1, p2ptest.Faults{Latency: 20 * time.Millisecond})
+		a := net.Node(1, p2p.Config{}, nil)
+		b := net.Node(2, p2p.Config{Peers: static(1)}, nil)
+		connected(t, b, a)
+		connected(t, a, b)
+		for _, from := range []struct{ node, to *p2ptest.Node }{{a, b}, {b, a}} {
+			if _, err := from.node.StartPairing(from.to.ID()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		for _, from := range []struct{ node, to *p2ptest.Node }{{a, b}, {b, a}} {
+			if err := from.node.Decide(t.Context(), from.to.ID(), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if x, y := a.Peer(b.ID()).Trust(), b.Peer(a.ID()).Trust(); x != wire.Friend || y != wire.Friend {
+			t.Errorf("got %v and %v, want both paired", x, y)
+		}
+	})
+}
+
+func TestAStrangerCannotAskTheOwnerAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := p2ptest.New(t, 1, p2ptest.Faults{Latency: time.Millisecond})
+		shown := 0
+		a := net.Node(1, p2p.Config{Changed: func(c p2p.Change) {
+			if c.Kind == "pairing" {
+				shown++
+			}
+		}}, nil)
+		b := net.Node(2, p2p.Config{Peers: static(1)}, nil)
+		p := connected(t, b, a)
+		for range 50 {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			_, _ = p2p.Ask[wire.PairConfirm](ctx, p, &wire.PairRequest{Name: "x"})
+			cancel()
+			time.Sleep(50 * time.Millisecond)
+		}
+		synctest.Wait()
+		if shown > 8 {
+			t.Errorf("the owner was told %d times in 5 s, want at most 3 wishes and their ends", shown)
 		}
 	})
 }

@@ -7,8 +7,8 @@
 //	p2p.Answer(mux, func(ctx context.Context, p *p2p.Peer, q *wire.ManifestGet) (*wire.Manifest, error) { ... })
 //	m, err := p2p.Ask[wire.Manifest](ctx, peer, &wire.ManifestGet{Blob: hash})
 //
-// What a peer sends is hostile until it is checked. Every frame passes, in this order: known type, length, signature,
-// author, the sender's rank, strict decoding, and the message's own Validate. A handler sees only what passed. A peer that
+// What a peer sends is hostile until it is checked. Every frame passes, in this order: known type, length, lane, the
+// sender's rank, signature, author, strict decoding, and the message's own Validate. A handler sees only what passed. A peer that
 // sends what cannot be right loses points and then the connection.
 //
 // All exported methods are safe for concurrent use.

@@ -158,6 +158,8 @@ func (n *Node) StartPairing(id centram.PeerID) (Pairing, error) {
 		n.pairing.drop(id)
 		return Pairing{}, centram.Errorf(centram.Unavailable, "%d pairings are under way", maxPairings).WithHint("Try again in two minutes.")
 	}
+	n.pairing.mu.Lock()
+	defer n.pairing.mu.Unlock()
 	return w.Pairing, nil
 }
 
@@ -212,6 +214,21 @@ func (n *Node) Decide(ctx context.Context, id centram.PeerID, agree bool) error 
 		return n.befriend(ctx, peer)
 	}
 	return nil
+}
+
+// incoming notes that a peer's owner wants to pair. If this owner has asked the same a moment ago, both have.
+func (p *pairing) incoming(peer *Peer) (*waiting, error) {
+	if !peer.asks.Allow() {
+		return nil, &wire.Status{Code: wire.RateLimited, RetryMs: 20_000, Detail: "too many wishes to pair"}
+	}
+	p.mu.Lock()
+	if w := p.pending[peer.id]; w != nil && w.Outgoing && w.Failed == "" && time.Now().Before(w.Expires) {
+		w.Theirs = true
+		p.mu.Unlock()
+		return w, nil
+	}
+	p.mu.Unlock()
+	return p.wait(peer, false)
 }
 
 // wait notes a pairing that waits for the owner.
@@ -298,7 +315,7 @@ func (p *pairing) requested(ctx context.Context, peer *Peer, q *wire.PairRequest
 	case len(q.Proof) > 0:
 		return p.prove(ctx, peer, q)
 	}
-	w, err := p.wait(peer, false)
+	w, err := p.incoming(peer)
 	if err != nil {
 		return nil, err
 	}

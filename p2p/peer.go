@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +44,7 @@ type Peer struct {
 	serving chan struct{} // one for each request of the peer that may run
 	bulk    *rate.Limiter // what the peer takes of bulk data; nil means anything
 	pacing  *rate.Limiter // requests of a stranger
+	asks    *rate.Limiter // wishes to pair: each shows on the owner's screen
 	outbox  chan *wire.Frame
 	link    link
 
@@ -242,7 +244,7 @@ func (p *Peer) readControl(ctx context.Context) error {
 		if err := limit.Wait(ctx); err != nil {
 			return context.Cause(ctx)
 		}
-		f, err := wire.Read(p.control)
+		f, err := wire.ReadIf(p.control, func(row *wire.Row) error { return inLane(row, wire.Control) })
 		if err != nil {
 			return p.lost(ctx, err)
 		}
@@ -344,7 +346,9 @@ func (p *Peer) writeControl(ctx context.Context) error {
 				return p.lost(ctx, err)
 			}
 			if _, err := p.control.Write(buf); err != nil {
-				return p.lost(ctx, fmt.Errorf("write the control stream: %w", err))
+				err = p.lost(ctx, fmt.Errorf("write the control stream: %w", err))
+				p.carrier.Close(wire.Stalled) // a part of a frame may have gone out: the peer would take a goodbye for the rest
+				return err
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -361,7 +365,7 @@ func (p *Peer) farewell(err error) {
 	if e, ok := errors.AsType[*ending](err); ok {
 		g.Code = e.code
 		if s, ok := errors.AsType[*wire.Status](e.err); ok {
-			g.Reason = s.Detail
+			g.Reason = strings.ToValidUTF8(s.Detail[:min(len(s.Detail), 256)], "")
 		}
 	}
 	f, err := wire.Seal(g, p.node.key, p.scope, 0, 0)
@@ -383,11 +387,11 @@ func (p *Peer) farewell(err error) {
 // open checks a frame that came in a lane and reads its message.
 func (p *Peer) open(f *wire.Frame, lane wire.Lane) (wire.Message, error) {
 	row := wire.RowOf(f.Type)
-	switch {
-	case row == nil:
+	if row == nil {
 		return nil, &wire.Status{Code: wire.Unsupported, Detail: f.Type.Name()}
-	case row.Lane != lane && f.Type != typeStatus:
-		return nil, &wire.Status{Code: wire.Malformed, Detail: row.Name + " does not travel in the " + string(lane) + " stream"}
+	}
+	if err := p.fits(row, lane); err != nil {
+		return nil, err
 	}
 	if err := f.Verify(p.scope); err != nil {
 		return nil, err
@@ -395,10 +399,22 @@ func (p *Peer) open(f *wire.Frame, lane wire.Lane) (wire.Message, error) {
 	if row.Signature == wire.ByPeer && f.Author != p.id {
 		return nil, &wire.Status{Code: wire.BadSignature, Detail: row.Name + " is signed by another node"}
 	}
-	if err := p.may(row); err != nil {
-		return nil, err
-	}
 	return f.Decode()
+}
+
+// fits says whether the peer may say a type in a lane. It costs nothing, so it is asked before a body is read.
+func (p *Peer) fits(row *wire.Row, lane wire.Lane) error {
+	if err := inLane(row, lane); err != nil {
+		return err
+	}
+	return p.may(row)
+}
+
+func inLane(row *wire.Row, lane wire.Lane) error {
+	if row.Lane != lane && row.Type != typeStatus {
+		return &wire.Status{Code: wire.Malformed, Detail: row.Name + " does not travel in the " + string(lane) + " stream"}
+	}
+	return nil
 }
 
 var typeStatus = wire.RowAs[wire.Status]().Type
@@ -444,8 +460,8 @@ func (p *Peer) serve(ctx context.Context, s stream) {
 		return
 	}
 	in := &counted{Reader: s}
-	f, err := wire.Read(in)
-	if err != nil {
+	f, err := wire.ReadIf(in, p.may)
+	if f == nil {
 		s.Reset()
 		if in.n == 0 && ctx.Err() == nil && errors.Is(err, io.EOF) {
 			// Nobody ends a stream by chance before its first byte. One that stays empty may be honest: QUIC opens it with
@@ -465,7 +481,9 @@ func (p *Peer) serve(ctx context.Context, s stream) {
 	}
 	x := &Exchange{peer: p, stream: s, row: row, request: f.Request, stop: func() bool { return true }, release: func() {}}
 	defer x.Close()
-	err = p.handle(ctx, f, x)
+	if err == nil {
+		err = p.handle(ctx, f, x)
+	}
 	if err == nil && x.sent {
 		return
 	}

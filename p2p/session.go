@@ -77,6 +77,7 @@ func (n *Node) newPeer(c carrier) *Peer {
 		scope:   wire.Scope{Network: n.network, Session: c.Session()},
 		log:     n.log.With("peer", c.Peer().Short()),
 		pacing:  rate.NewLimiter(strangerRate, strangerBurst),
+		asks:    rate.NewLimiter(rate.Every(20*time.Second), 3),
 		outbox:  make(chan *wire.Frame, outboxSize),
 		running: map[uint64]context.CancelFunc{},
 		ended:   make(chan struct{}),
@@ -131,8 +132,6 @@ func (p *Peer) welcome(h *wire.Hello) error {
 	trust := n.book.trust(p.id)
 	p.trust.Store(uint32(trust))
 	switch {
-	case h.Network != n.network:
-		return &refusal{wire.WrongNetwork, ""}
 	case h.ProtoMin > wire.Version:
 		return &refusal{wire.NoCommonVersion, fmt.Sprintf("this node speaks version %d", wire.Version)}
 	case n.policy == PolicyPrivate && trust == wire.Stranger && !n.pairing.open():
@@ -182,13 +181,21 @@ func (p *Peer) say(m wire.Message) error {
 
 // hear reads a message of the handshake.
 func (p *Peer) hear() (wire.Message, error) {
-	f, err := wire.Read(p.control)
+	f, err := wire.ReadIf(p.control, func(row *wire.Row) error {
+		if row.Rank != wire.Anyone {
+			return fmt.Errorf("got %s before HELLO", row.Name)
+		}
+		return nil
+	})
 	if err != nil {
 		p.blame(err)
 		return nil, err
 	}
-	if row := wire.RowOf(f.Type); row == nil || row.Rank != wire.Anyone {
+	if wire.RowOf(f.Type) == nil {
 		return nil, fmt.Errorf("got %s before HELLO", f.Type)
+	}
+	if err := p.foreign(f); err != nil {
+		return nil, err
 	}
 	m, err := p.open(f, wire.Control)
 	if err != nil {
@@ -199,6 +206,25 @@ func (p *Peer) hear() (wire.Message, error) {
 		return nil, &ending{g.Code, errPeerLeft}
 	}
 	return m, nil
+}
+
+// foreign says whether a frame is an honest one of another network: its signature would be taken for a wrong one.
+func (p *Peer) foreign(f *wire.Frame) error {
+	m, err := f.Decode()
+	if err != nil {
+		return nil // open says so, and blames the peer
+	}
+	switch m := m.(type) {
+	case *wire.Hello:
+		if m.Network != p.node.network {
+			return &refusal{wire.WrongNetwork, ""}
+		}
+	case *wire.Goodbye:
+		if m.Code == wire.WrongNetwork {
+			return &ending{m.Code, errPeerLeft}
+		}
+	}
+	return nil
 }
 
 // settle registers the messages that keep a session going.

@@ -149,6 +149,7 @@ type PeerAddress struct {
 type Dialled struct {
 	Address string `json:"address"`
 	Peer    string `json:"peer,omitempty" doc:"The id of the node that answered there. Absent if none has."`
+	Error   string `json:"error,omitempty" doc:"Why there is no session with whoever is there. Absent if there is one, or nothing was tried yet."`
 }
 
 // PeerName names a peer.
@@ -470,7 +471,7 @@ func staticNamed(n Node, text string) (p2p.Static, bool) {
 }
 
 func presentDialled(a p2p.Static) Dialled {
-	out := Dialled{Address: plain(a.Host)}
+	out := Dialled{Address: plain(a.Host), Error: plain(a.Err)}
 	if a.Peer != (centram.PeerID{}) {
 		out.Peer = a.Peer.String()
 	}

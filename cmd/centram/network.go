@@ -74,31 +74,37 @@ func (n *network) open(ctx context.Context, d *daemon, events *server.Events) er
 		return err
 	}
 	trace, _ := n.app.lookup("QLOGDIR")
+	var peers []string
+	for _, host := range cfg.P2PPeers {
+		if _, err := p2p.ParseHost(host); err != nil {
+			n.log.WarnContext(ctx, "A peer of the settings is not dialled", "peer", host, "err", err, "next", centram.HintOf(err))
+			continue
+		}
+		peers = append(peers, host)
+	}
 	node, err := n.listen(ctx, p2p.Config{
 		Key: keys.Network, Network: cfg.P2PNetwork, Name: nodeName(cfg), Version: buildVersion().Version, Listen: cfg.P2PListen,
-		Policy: p2p.Policy(cfg.P2PPolicy), Quiet: cfg.P2PDiscovery == "off", Upload: cfg.P2PUpload, DB: d.db.DB, Trace: trace != "",
+		Policy: p2p.Policy(cfg.P2PPolicy), Quiet: cfg.P2PDiscovery == "off", Peers: peers, Upload: cfg.P2PUpload, DB: d.db.DB, Trace: trace != "",
 		Caps: n.abilities(), Changed: func(c p2p.Change) { n.changed(c, events) }, Log: d.log,
 	})
 	if err != nil {
 		return err
 	}
-	n.node = node
-	for _, host := range cfg.P2PPeers {
-		if err := node.AddPeer(ctx, host); err != nil {
-			n.log.WarnContext(ctx, "A peer of the settings is not dialled", "peer", host, "err", err, "next", centram.HintOf(err))
-		}
-	}
-	n.records = gossip.New(gossip.Config{
-		Node: node, Key: keys.Network, Network: wire.NetworkOf(cfg.P2PNetwork), DB: d.db.DB, Log: d.log,
-	})
-	n.peers = gossip.NewPeers(n.records)
-	if n.blobs != nil {
-		n.files = transfer.New(transfer.Config{Node: node, Store: n.blobs, Log: d.log})
-	}
+	n.offer(node, gossip.Config{Key: keys.Network, Network: wire.NetworkOf(cfg.P2PNetwork), DB: d.db.DB})
 	if err := n.records.Load(ctx); err != nil {
 		n.log.WarnContext(ctx, "Records not loaded", "err", err)
 	}
 	return nil
+}
+
+// offer gives the node its services: what it answers to other nodes is what is registered here.
+func (n *network) offer(node *p2p.Node, records gossip.Config) {
+	records.Node, records.Log = node, n.log
+	n.node, n.records = node, gossip.New(records)
+	n.peers = gossip.NewPeers(n.records)
+	if n.blobs != nil {
+		n.files = transfer.New(transfer.Config{Node: node, Store: n.blobs, Log: n.log})
+	}
 }
 
 func (n *network) abilities() []string {

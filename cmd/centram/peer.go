@@ -185,11 +185,15 @@ func (a *app) peerAddCommand() *cobra.Command {
 		if err := c.do(cmd.Context(), http.MethodPost, "/api/v1/peers", map[string]string{"address": args[0]}, &d); err != nil {
 			return err
 		}
-		p, err := c.answerAt(cmd.Context(), d.Address, *wait)
+		p, problem, err := c.answerAt(cmd.Context(), d.Address, *wait)
 		if err != nil {
 			return err
 		}
-		if p == nil {
+		switch {
+		case p == nil && problem != "":
+			a.hint("No session with %s yet: %s. It is dialled again and again; look with: centram peer list", d.Address, problem)
+			return nil
+		case p == nil:
 			a.hint("Nobody has answered at %s yet. It is dialled again and again; look with: centram peer list", d.Address)
 			return nil
 		}
@@ -200,22 +204,27 @@ func (a *app) peerAddCommand() *cobra.Command {
 	return cmd
 }
 
-// answerAt waits until a peer is connected at an address that is dialled. It returns nil if that takes too long.
-func (c *client) answerAt(ctx context.Context, address string, wait time.Duration) (*server.Peer, error) {
+// answerAt waits until a peer is connected at an address that is dialled. It returns nil if that takes too long, and why it
+// may be so.
+func (c *client) answerAt(ctx context.Context, address string, wait time.Duration) (*server.Peer, string, error) {
+	problem := ""
 	for began := time.Now(); ; time.Sleep(pollEvery / 4) {
 		list, err := c.peers(ctx)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		for _, d := range list.Dialled {
+			if d.Address == address {
+				problem = d.Error
+			}
 			for _, p := range list.Peers {
 				if d.Address == address && d.Peer == p.ID && p.State == "connected" {
-					return &p, nil
+					return &p, "", nil
 				}
 			}
 		}
 		if time.Since(began) >= wait {
-			return nil, nil
+			return nil, problem, nil
 		}
 	}
 }

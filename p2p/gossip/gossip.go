@@ -8,6 +8,7 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"database/sql"
@@ -167,22 +168,26 @@ func (c *Catalogue) Get(id wire.Hash) (Entry, error) {
 	return Entry{}, centram.Errorf(centram.NotFound, "there is no record %s", id)
 }
 
+// Entries returns all records, the oldest first.
+func (c *Catalogue) Entries() []Entry { return c.entriesOf(func(wire.Type) bool { return true }) }
+
 // All returns the records of the type T, the oldest first.
 func All[T any](c *Catalogue) []Entry {
 	want := wire.RowAs[T]().Type
+	return c.entriesOf(func(t wire.Type) bool { return t == want })
+}
+
+func (c *Catalogue) entriesOf(wanted func(wire.Type) bool) []Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var list []Entry
 	for _, e := range c.entries {
-		if wire.Type(e.Record[0]) == want {
+		if wanted(wire.Type(e.Record[0])) {
 			list = append(list, e.Entry)
 		}
 	}
 	slices.SortFunc(list, func(a, b Entry) int {
-		if d := a.Received.Compare(b.Received); d != 0 {
-			return d
-		}
-		return slices.Compare(a.ID[:], b.ID[:])
+		return cmp.Or(a.Received.Compare(b.Received), slices.Compare(a.ID[:], b.ID[:]))
 	})
 	return list
 }

@@ -6,7 +6,6 @@
 package transfer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -355,6 +354,13 @@ func (s *Service) peersFor(from []centram.PeerID) []*p2p.Peer {
 
 // errNobody is why a fetch does not begin.
 func errNobody(b wire.Hash, last error) error {
-	return centram.Errorf(cmp.Or(centram.CodeOf(last), centram.NotFound), "no peer that is connected gives the blob %.12s: %w", b.String(), last).
-		WithHint("See who is connected with: centram peer list")
+	const hint = "See who is connected with: centram peer list"
+	if last == nil {
+		return centram.Errorf(centram.NotFound, "no peer is connected, so nobody can give the blob %.12s", b.String()).WithHint(hint)
+	}
+	code := centram.CodeOf(last)
+	if code == centram.Internal { // a peer that does not answer, and nothing wrong here
+		code = centram.Unavailable
+	}
+	return centram.Errorf(code, "no peer that is connected gives the blob %.12s: %w", b.String(), last).WithHint(hint)
 }

@@ -24,6 +24,7 @@ const (
 	headerSize  = 16
 	trailerSize = 32 + 64
 	maxUnknown  = 64 * kib // body of a type that is not in the table
+	firstRead   = 64 * kib
 )
 
 // Frame is one message as it travels. Body is not to be changed once the frame is signed.
@@ -66,6 +67,12 @@ func (f *Frame) appendHeader(b []byte) []byte {
 // unknown type is read whole, so that the caller can skip it. Read fails with io.EOF between two frames, and with a
 // *Status if the bytes are no frame: then nothing after them can be read either.
 func Read(r io.Reader) (*Frame, error) {
+	return ReadIf(r, func(*Row) error { return nil })
+}
+
+// ReadIf is Read, but it asks may first, if the type is known. An error of may ends it before the body is read: it returns
+// that error, and the frame without body and signature.
+func ReadIf(r io.Reader, may func(*Row) error) (*Frame, error) {
 	var header [headerSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return nil, err
@@ -74,12 +81,31 @@ func Read(r io.Reader) (*Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	rest := make([]byte, size)
-	if _, err := io.ReadFull(r, rest); err != nil {
-		return nil, unexpected(err)
+	if row := RowOf(f.Type); row != nil {
+		if err := may(row); err != nil {
+			return f, err
+		}
+	}
+	rest, err := readRest(r, size)
+	if err != nil {
+		return nil, err
 	}
 	f.take(rest)
 	return f, nil
+}
+
+// readRest reads size bytes. It takes memory as they come: a header alone says 16 MiB in sixteen bytes.
+func readRest(r io.Reader, size int) ([]byte, error) {
+	var b []byte
+	for len(b) < size {
+		n := min(size, max(firstRead, 2*len(b)))
+		b = append(make([]byte, 0, n), b...)
+		if _, err := io.ReadFull(r, b[len(b):n]); err != nil {
+			return nil, unexpected(err)
+		}
+		b = b[:n]
+	}
+	return b, nil
 }
 
 // Parse reads the one frame that b is, such as a datagram. The frame's body is a part of b. Parse fails with a *Status.
