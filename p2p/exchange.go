@@ -21,8 +21,9 @@ type Exchange struct {
 	row     *wire.Row // of the request
 	request uint64
 	asking  bool
-	sent    bool  // anything
-	ended   error // what Receive says after the last reply
+	buf     []byte // for the frames of the bulk lane
+	sent    bool   // anything
+	ended   error  // what Receive says after the last reply
 	stop    func() bool
 	release func()
 	once    sync.Once
@@ -82,7 +83,8 @@ func (x *Exchange) write(ctx context.Context, b []byte, row *wire.Row) error {
 	return nil
 }
 
-// Receive returns the next message, and io.EOF after the last. At the asking end a STATUS other than OK is an error.
+// Receive returns the next message, and io.EOF after the last. At the asking end a STATUS other than OK is an error. In the
+// bulk lane, what the message holds is good until the next Receive.
 func (x *Exchange) Receive(ctx context.Context) (wire.Message, error) {
 	if x.ended != nil {
 		return nil, x.ended
@@ -104,11 +106,14 @@ func (x *Exchange) receive(ctx context.Context) (wire.Message, bool, error) {
 			return nil, false, x.why(ctx, err)
 		}
 	}
-	f, err := wire.ReadIf(x.stream, func(row *wire.Row) error { return x.peer.fits(row, x.row.Lane) })
+	f, err := wire.ReadInto(x.stream, func(row *wire.Row) error { return x.peer.fits(row, x.row.Lane) }, x.buf)
 	if _, wrong := errors.AsType[*wire.Status](err); wrong {
 		return nil, false, x.fault(err)
 	} else if err != nil {
 		return nil, false, x.why(ctx, err)
+	}
+	if x.row.Lane == wire.Bulk && cap(f.Body) > cap(x.buf) {
+		x.buf = f.Body[:0]
 	}
 	m, err := x.peer.open(f, x.row.Lane)
 	if err != nil {

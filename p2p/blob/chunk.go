@@ -3,10 +3,12 @@ package blob
 import (
 	"context"
 	"crypto/sha256"
+	"encoding"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
-	"sync"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/p2p/wire"
@@ -34,10 +36,49 @@ func chunkLen(m *wire.Manifest, index uint32) int {
 // checkChunk compares data with the manifest. It fails with *BadChunk.
 func checkChunk(m *wire.Manifest, index uint32, data []byte) error {
 	n := chunkLen(m, index)
-	if n == 0 || len(data) != n || sha256.Sum256(data) != [digestSize]byte(m.Chunks[digestSize*index:]) {
+	if n == 0 || len(data) != n || chunkDigest(m, index, data) != [digestSize]byte(m.Chunks[digestSize*index:]) {
 		return &BadChunk{m.Blob, index}
 	}
 	return nil
+}
+
+// chunkDigest is what the manifest has to say of a chunk with these bytes, if it is right about the chunk before.
+func chunkDigest(m *wire.Manifest, index uint32, data []byte) [digestSize]byte {
+	h := sha256.New()
+	if index > 0 {
+		goOn(h, m.Chunks[digestSize*(index-1):][:digestSize], uint64(index)*wire.ChunkSize)
+	}
+	h.Write(data)
+	if uint64(index) == m.Count()-1 {
+		return [digestSize]byte(h.Sum(nil))
+	}
+	return wordsOf(h)
+}
+
+// A sha256 hash writes down its state as four bytes, the eight words, the bytes of a block that is not full, and the length.
+const (
+	stateMagic  = "sha\x03"
+	stateLength = len(stateMagic) + digestSize + sha256.BlockSize + 8
+)
+
+// goOn makes h go on from a state after length bytes, which are whole blocks.
+func goOn(h hash.Hash, words []byte, length uint64) {
+	b := make([]byte, 0, stateLength)
+	b = append(append(b, stateMagic...), words...)
+	b = append(b, make([]byte, sha256.BlockSize)...)
+	b = binary.BigEndian.AppendUint64(b, length)
+	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(b); err != nil {
+		panic(err) // a Go with another crypto/sha256; a test would have noticed
+	}
+}
+
+// wordsOf returns the words of h, which has taken in whole blocks.
+func wordsOf(h hash.Hash) [digestSize]byte {
+	b, err := h.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil || len(b) != stateLength || string(b[:len(stateMagic)]) != stateMagic {
+		panic(fmt.Sprintf("the state of SHA-256 is %x, %v", b, err)) // as above
+	}
+	return [digestSize]byte(b[len(stateMagic):])
 }
 
 // readChunk reads and checks a chunk. It fails with *BadChunk also if the file is too short.
@@ -54,7 +95,7 @@ func readChunk(r io.ReaderAt, m *wire.Manifest, index uint32, buf []byte) ([]byt
 // centram.Invalid if r has fewer or more.
 func digest(ctx context.Context, r io.Reader, w io.Writer, size int64) (*wire.Manifest, error) {
 	m := &wire.Manifest{Size: uint64(size)}
-	all := sha256.New()
+	h := sha256.New()
 	buf := make([]byte, wire.ChunkSize)
 	for i := range uint32(m.Count()) {
 		if err := ctx.Err(); err != nil {
@@ -66,19 +107,21 @@ func digest(ctx context.Context, r io.Reader, w io.Writer, size int64) (*wire.Ma
 		} else if err != nil {
 			return nil, err
 		}
-		var rest sync.WaitGroup
-		rest.Go(func() { all.Write(data) }) // hashing is what takes the time, and there are two hashes to make
-		sum := sha256.Sum256(data)
-		_, err := w.Write(data)
-		rest.Wait()
-		if err != nil {
+		h.Write(data)
+		if _, err := w.Write(data); err != nil {
 			return nil, explain(err)
 		}
-		m.Chunks = append(m.Chunks, sum[:]...)
+		if uint64(i) < m.Count()-1 {
+			state := wordsOf(h)
+			m.Chunks = append(m.Chunks, state[:]...)
+		}
 	}
 	if n, _ := io.ReadFull(r, buf[:1]); n > 0 {
 		return nil, centram.Errorf(centram.Invalid, "there are more than the %d bytes that were expected", size)
 	}
-	m.Blob = wire.Hash(all.Sum(nil))
+	m.Blob = wire.Hash(h.Sum(nil))
+	if m.Size > 0 {
+		m.Chunks = append(m.Chunks, m.Blob[:]...)
+	}
 	return m, nil
 }

@@ -62,9 +62,8 @@ type Result struct {
 }
 
 // Fetch brings a blob into the Store, unless it is there already. If somebody else fetches it, Fetch waits for that. It
-// fails with centram.Unavailable if no source is left or the disk is full, with centram.Invalid if the manifest is a lie,
-// and as Begin does. For sources that are busy it waits as long as ctx does. After an error another Fetch goes on where
-// this one was, except after a lie. The Result is never nil.
+// fails with centram.Unavailable if no source is left or the disk is full, and as Begin does. After an error another Fetch
+// goes on where this one was. The Result is never nil.
 func Fetch(ctx context.Context, cfg FetchConfig) (*Result, error) {
 	if cfg.Stall == 0 {
 		cfg.Stall = 10 * time.Second

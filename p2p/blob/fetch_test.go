@@ -204,7 +204,7 @@ func (s *stored) Chunks(ctx context.Context, asks <-chan wire.ChunkRange, got fu
 			return ctx.Err()
 		case r := <-asks:
 			for i := range r.Count {
-				data, err := s.ReadChunk(s.blob, r.First+i)
+				data, err := s.ReadChunk(s.blob, r.First+i, nil)
 				if err != nil {
 					return err
 				}
@@ -446,15 +446,22 @@ func TestSourcesThatDoNotPlayByTheRulesAreLeft(t *testing.T) {
 	}
 }
 
-func TestFetchTellsThatTheManifestLies(t *testing.T) {
+func TestAFetchWithAManifestThatLiesDoesNotEndWell(t *testing.T) {
 	s := open(t, t.TempDir())
 	b := content(3 * mib)
-	lie := manifestOf(b)
-	lie.Blob[3]++
+	lie := lieOf(manifestOf(b), wire.Hash{1})
 	src := &remote{name: 1, content: b}
-	_, err := Fetch(t.Context(), FetchConfig{Store: s, Manifest: lie, Sources: of(&named{src, lie.Blob})})
-	wantCode(t, err, centram.Invalid)
-	wantNames(t, s.Dir)
+	sources := make(chan Source, 1)
+	sources <- &named{src, lie.Blob}
+	close(sources)
+	r, err := Fetch(t.Context(), FetchConfig{Store: s, Manifest: lie, Sources: sources})
+	wantCode(t, err, centram.Unavailable)
+	if bad := r.Receipts[0].Bad; !slices.Equal(bad, []uint32{2}) {
+		t.Errorf("bad chunks %v, want the last", bad)
+	}
+	if s.Have(lie.Blob).Complete {
+		t.Error("the blob is there")
+	}
 }
 
 // named says that it has all of a blob, be it true or not.

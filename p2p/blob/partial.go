@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"os"
 	"slices"
 	"sync"
@@ -31,18 +30,15 @@ type Partial struct {
 	setsAt   int64    // in file
 
 	syncing sync.Mutex     // held while chunks are forced to the disk
-	work    sync.WaitGroup // of what goes on beside Write: forcing to the disk, and hashing the whole
+	work    sync.WaitGroup // of forcing to the disk, which goes on beside Write
 
 	mu       sync.Mutex // guards all below, and the sets in file
 	written  set
 	unsynced int
 	syncedAt time.Time
 	failed   error // of a sync beside Write
+	checked  set   // chunks whose hash this Partial has seen to be right
 	closed   bool
-	grown    sync.Cond // with mu: written has grown, or there is an end
-	hashed   uint32    // chunks from the first on that are in sum
-	sum      hash.Hash // of the whole
-	unhashed error     // why sum does not grow any more
 }
 
 // Begin opens a blob to be written, and goes on where an earlier Partial was left, if only by a crash. Room for all of it
@@ -56,8 +52,7 @@ func (s *Store) Begin(ctx context.Context, m *wire.Manifest) (*Partial, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Partial{store: s, entry: entry, manifest: m, syncedAt: s.Now(), sum: sha256.New()}
-	p.grown.L = &p.mu
+	p := &Partial{store: s, entry: entry, manifest: m, syncedAt: s.Now(), checked: newSet(int(m.Count()))}
 	err = p.open(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +61,6 @@ func (s *Store) Begin(ctx context.Context, m *wire.Manifest) (*Partial, error) {
 		return nil, doing("begin the blob "+short(m.Blob), err)
 	}
 	entry.writer, entry.manifest, entry.begun = p, m, true
-	p.work.Go(p.follow)
 	return p, nil
 }
 
@@ -190,6 +184,10 @@ func (p *Partial) recheck(ctx context.Context, trusted set) (bad int, err error)
 			p.mu.Unlock()
 		} else if err != nil {
 			return bad, err
+		} else {
+			p.mu.Lock()
+			p.checked.add(i)
+			p.mu.Unlock()
 		}
 	}
 	return bad, nil
@@ -233,53 +231,6 @@ func (p *Partial) Write(index uint32, data []byte) error {
 	return doing(fmt.Sprintf("write chunk %d", index), err)
 }
 
-// follow hashes the whole as it grows from its beginning, so that little is left to do when the last chunk has come.
-func (p *Partial) follow() {
-	buf := make([]byte, wire.ChunkSize)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for n := uint32(p.manifest.Count()); p.hashed < n; {
-		for !p.closed && !p.written.has(p.hashed) {
-			p.grown.Wait()
-		}
-		if p.closed {
-			return
-		}
-		data := buf[:chunkLen(p.manifest, p.hashed)]
-		p.mu.Unlock()
-		_, err := p.data.ReadAt(data, int64(p.hashed)*wire.ChunkSize)
-		p.sum.Write(data)
-		p.mu.Lock()
-		if err != nil {
-			p.unhashed = err
-			p.grown.Broadcast()
-			return
-		}
-		p.hashed++
-		p.grown.Broadcast()
-	}
-}
-
-// whole waits until all is hashed, and returns the hash.
-func (p *Partial) whole(ctx context.Context) (sum wire.Hash, err error) {
-	defer context.AfterFunc(ctx, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.grown.Broadcast()
-	})()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for n := uint32(p.manifest.Count()); p.hashed < n; p.grown.Wait() {
-		if p.unhashed != nil {
-			return sum, p.unhashed
-		}
-		if ctx.Err() != nil {
-			return sum, ctx.Err()
-		}
-	}
-	return wire.Hash(p.sum.Sum(nil)), nil
-}
-
 // mark counts a chunk that has been written, and says whether it is time to force some to the disk.
 func (p *Partial) mark(index uint32) (due bool, err error) {
 	p.mu.Lock()
@@ -291,7 +242,7 @@ func (p *Partial) mark(index uint32) (due bool, err error) {
 		return false, nil
 	}
 	p.written.add(index)
-	p.grown.Broadcast()
+	p.checked.add(index)
 	if _, err := p.file.WriteAt(p.written[index/8:][:1], p.setsAt+int64(index/8)); err != nil {
 		p.written.del(index)
 		return false, err
@@ -315,19 +266,16 @@ func (p *Partial) sync() error {
 	return p.file.Sync()
 }
 
-// Complete checks the hash of the whole and makes it a blob of the Store, which closes the Partial. It fails with
-// centram.Unavailable if chunks are missing, among them those that the disk has damaged, and with centram.Invalid if the
-// manifest is a lie: then all was in vain, and nothing is left of it.
+// Complete makes it a blob of the Store, which closes the Partial. With all chunks the hash of the whole is right; those
+// that an earlier Partial wrote are looked at again. Complete fails with centram.Unavailable if chunks are missing, among
+// them those that the disk has damaged, and with centram.Invalid if the manifest of no chunks is another's.
 func (p *Partial) Complete(ctx context.Context) error {
 	p.syncing.Lock()
 	defer p.syncing.Unlock()
 	if n, all := p.have().count(), int(p.manifest.Count()); n < all {
 		return centram.Errorf(centram.Unavailable, "%d of %d chunks of the blob %s are here", n, all, short(p.manifest.Blob))
 	}
-	sum, err := p.whole(ctx)
-	if err == nil && sum != p.manifest.Blob {
-		err = p.mismatch(ctx)
-	}
+	err := p.prove(ctx)
 	if err == nil {
 		err = explain(p.data.Sync())
 	}
@@ -348,25 +296,27 @@ func (p *Partial) commit() error {
 	return p.end(false)
 }
 
-// mismatch finds out why the whole is not what it should be.
-func (p *Partial) mismatch(ctx context.Context) error {
-	bad, err := p.recheck(ctx, nil)
-	if err != nil {
+// prove looks at the chunks that were not seen to be right yet.
+func (p *Partial) prove(ctx context.Context) error {
+	if p.manifest.Size == 0 && p.manifest.Blob != sha256.Sum256(nil) {
+		p.store.mu.Lock()
+		defer p.store.mu.Unlock()
+		return errors.Join(centram.Errorf(centram.Invalid, "the manifest is wrong: this is not the hash of nothing"), p.end(false))
+	}
+	p.mu.Lock()
+	checked := slices.Clone(p.checked)
+	p.mu.Unlock()
+	bad, err := p.recheck(ctx, checked)
+	if err != nil || bad == 0 {
 		return err
 	}
-	if bad > 0 {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if _, err := p.file.WriteAt(slices.Concat(p.written, p.written), p.setsAt); err != nil {
-			return err
-		}
-		return centram.Errorf(centram.Unavailable, "the disk has damaged %d chunks", bad).
-			WithHint("Fetch the blob again: only they will be transferred.")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, err := p.file.WriteAt(slices.Concat(p.written, p.written), p.setsAt); err != nil {
+		return err
 	}
-	p.store.mu.Lock()
-	defer p.store.mu.Unlock()
-	lie := centram.Errorf(centram.Invalid, "its manifest is wrong: every chunk is right, and the whole is not")
-	return errors.Join(lie, p.end(false))
+	return centram.Errorf(centram.Unavailable, "the disk has damaged %d chunks", bad).
+		WithHint("Fetch the blob again: only they will be transferred.")
 }
 
 // Close forces to the disk what has been written, and lets others go on with it. It does nothing after Complete.
@@ -393,7 +343,6 @@ func (p *Partial) ended() bool {
 func (p *Partial) end(keep bool) error {
 	p.mu.Lock()
 	p.closed = true
-	p.grown.Broadcast()
 	p.mu.Unlock()
 	p.work.Wait()
 	p.entry.sure = p.have()

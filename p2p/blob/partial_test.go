@@ -3,6 +3,8 @@ package blob
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -26,10 +28,10 @@ func TestAPartialGoesOnAfterItWasDropped(t *testing.T) {
 	if got := chunks(p.Have().Bits); !slices.Equal(got, []uint32{0, 3, 20}) {
 		t.Fatalf("have chunks %v, want 0, 3 and 20", got)
 	}
-	if got, err := s.ReadChunk(m.Blob, 3); err != nil || !slices.Equal(got, chunkOf(b, 3)) {
+	if got, err := s.ReadChunk(m.Blob, 3, nil); err != nil || !slices.Equal(got, chunkOf(b, 3)) {
 		t.Fatalf("chunk 3 has %d bytes, %v", len(got), err)
 	}
-	_, err := s.ReadChunk(m.Blob, 4)
+	_, err := s.ReadChunk(m.Blob, 4, nil)
 	wantCode(t, err, centram.NotFound)
 	wantCode(t, p.Complete(t.Context()), centram.Unavailable)
 	for i := range uint32(m.Count()) {
@@ -148,11 +150,10 @@ func TestAnotherManifestKeepsTheChunksThatItShares(t *testing.T) {
 	m := manifestOf(b)
 	for _, tail := range []int{mib - 1, 2 * mib, 2*mib + 7} {
 		other := slices.Concat(b[:2*mib], content(tail))
-		lie := manifestOf(other)
-		lie.Blob = m.Blob
+		lie := lieOf(manifestOf(other), m.Blob)
 		s := open(t, t.TempDir())
 		p := begin(t, s, lie)
-		for i := range uint32(lie.Count()) {
+		for i := range uint32(lie.Count()) - 1 {
 			write(t, p, other, i)
 		}
 		if err := p.Close(); err != nil {
@@ -173,20 +174,56 @@ func TestAnotherManifestKeepsTheChunksThatItShares(t *testing.T) {
 	}
 }
 
-func TestAManifestThatLiesLeavesNothing(t *testing.T) {
+// lieOf is a manifest that says it is another blob's.
+func lieOf(m *wire.Manifest, blob wire.Hash) *wire.Manifest {
+	return &wire.Manifest{Blob: blob, Size: m.Size, Chunks: slices.Concat(m.Chunks[:len(m.Chunks)-digestSize], blob[:])}
+}
+
+// A manifest whose chunks are not those of its blob breaks where it lies: no bytes lead from one digest to the next.
+func TestAManifestThatLiesCannotBeFilled(t *testing.T) {
 	s := open(t, t.TempDir())
-	b := content(2 * mib)
-	lie := manifestOf(b)
-	lie.Blob[0]++
-	p := begin(t, s, lie)
+	b := content(3 * mib)
+	p := begin(t, s, lieOf(manifestOf(b), wire.Hash{1}))
 	write(t, p, b, 0, 1)
-	wantCode(t, p.Complete(t.Context()), centram.Invalid)
-	wantNames(t, s.Dir)
-	if u := s.Usage(); u.Bytes != 0 {
-		t.Errorf("%d bytes are used, want 0", u.Bytes)
+	if _, bad := errors.AsType[*BadChunk](p.Write(2, chunkOf(b, 2))); !bad {
+		t.Error("the last chunk is taken, though the whole is not the blob")
 	}
-	_, err := s.Begin(t.Context(), &wire.Manifest{Size: 5})
-	wantCode(t, err, centram.Invalid)
+	wantCode(t, p.Complete(t.Context()), centram.Unavailable)
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, m := range map[string]*wire.Manifest{
+		"no digests":            {Size: 5},
+		"another last":          {Blob: wire.Hash{1}, Size: 5, Chunks: make([]byte, 32)},
+		"something in no bytes": {Blob: wire.Hash{2}},
+	} {
+		p, err := s.Begin(t.Context(), m)
+		if err == nil {
+			err = p.Complete(t.Context())
+		}
+		if centram.CodeOf(err) != centram.Invalid {
+			t.Errorf("%s: got %v, want invalid", name, err)
+		}
+	}
+}
+
+// TestDigestsAreTheStatesOfSHA256 has values of FIPS 180-4's algorithm worked out by another program.
+func TestDigestsAreTheStatesOfSHA256(t *testing.T) {
+	b := make([]byte, 2*mib+3)
+	for i := range b {
+		b[i] = byte(i * 7)
+	}
+	m := manifestOf(b)
+	whole := sha256.Sum256(b)
+	for i, want := range []string{
+		"fc7f84dd8cbec5e1b59eb06e875e2fea4dd745a69b321cb66daec17faec29e19",
+		"22d239375c88716796e9c8d21f248738fe910de84ae7c5c1740734adeeb451d0",
+		hex.EncodeToString(whole[:]),
+	} {
+		if got := hex.EncodeToString(m.Chunks[digestSize*i:][:digestSize]); got != want {
+			t.Errorf("digest %d: got %s, want %s", i, got, want)
+		}
+	}
 }
 
 func TestWriteNamesTheChunkThatIsWrong(t *testing.T) {
@@ -206,7 +243,7 @@ func TestWriteNamesTheChunkThatIsWrong(t *testing.T) {
 	if got := chunks(p.Have().Bits); !slices.Equal(got, []uint32{1}) {
 		t.Errorf("have chunks %v, want 1", got)
 	}
-	if got, err := s.ReadChunk(manifestOf(b).Blob, 1); err != nil || !slices.Equal(got, chunkOf(b, 1)) {
+	if got, err := s.ReadChunk(manifestOf(b).Blob, 1, nil); err != nil || !slices.Equal(got, chunkOf(b, 1)) {
 		t.Errorf("the right chunk has %d bytes, %v", len(got), err)
 	}
 }
@@ -309,7 +346,7 @@ func TestKill9LosesNoChunkThatWasWritten(t *testing.T) {
 			}
 		}
 		for _, i := range chunks(have) {
-			if got, err := s.ReadChunk(m.Blob, i); err != nil || !slices.Equal(got, chunkOf(b, i)) {
+			if got, err := s.ReadChunk(m.Blob, i, nil); err != nil || !slices.Equal(got, chunkOf(b, i)) {
 				t.Fatalf("round %d: chunk %d counts and is wrong: %v", round, i, err)
 			}
 		}

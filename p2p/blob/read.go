@@ -14,7 +14,9 @@ import (
 //
 // If it turns out that the disk has damaged a complete blob, the blob becomes a partial one and the error is
 // centram.Unavailable: to fetch it again brings the damaged chunks alone. A link is forgotten instead.
-func (s *Store) ReadChunk(blob wire.Hash, index uint32) ([]byte, error) {
+//
+// The bytes lie in buf if there is room.
+func (s *Store) ReadChunk(blob wire.Hash, index uint32, buf []byte) ([]byte, error) {
 	var err error
 	for range 2 { // the file may get its final name in between
 		var at place
@@ -22,7 +24,7 @@ func (s *Store) ReadChunk(blob wire.Hash, index uint32) ([]byte, error) {
 			return nil, err
 		}
 		var data []byte
-		if data, err = s.readAt(at, index); err == nil {
+		if data, err = s.readAt(at, index, buf); err == nil {
 			return data, nil
 		}
 		if _, bad := errors.AsType[*BadChunk](err); bad {
@@ -58,7 +60,7 @@ func (s *Store) locate(blob wire.Hash, index uint32) (place, error) {
 
 // readAt reads a chunk. Each is held against its hash once in the life of the Store, and again when the file has changed:
 // what the receiver finds wrong counts against this node, and hashing every time would cost a fifth of the speed.
-func (s *Store) readAt(at place, index uint32) ([]byte, error) {
+func (s *Store) readAt(at place, index uint32, buf []byte) ([]byte, error) {
 	f, err := os.Open(at.path)
 	if err != nil {
 		return nil, err
@@ -68,7 +70,11 @@ func (s *Store) readAt(at place, index uint32) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := make([]byte, chunkLen(at.manifest, index))
+	n := chunkLen(at.manifest, index)
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	data := buf[:n]
 	if s.sound(at.whole, info, index) {
 		n, err := f.ReadAt(data, int64(index)*wire.ChunkSize)
 		if n == len(data) {

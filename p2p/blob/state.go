@@ -59,7 +59,7 @@ func parseManifest(b []byte) (m *wire.Manifest, rest []byte, err error) {
 		return nil, nil, errState
 	}
 	m.Chunks, rest = bytes.Clone(b[headSize:end]), b[end+digestSize:]
-	if sha256.Sum256(b[:end]) != [digestSize]byte(b[end:]) {
+	if sha256.Sum256(b[:end]) != [digestSize]byte(b[end:]) || m.Validate() != nil {
 		return nil, nil, errState
 	}
 	return m, rest, nil

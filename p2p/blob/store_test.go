@@ -104,16 +104,16 @@ func TestWhatIsNotHereIsNotFound(t *testing.T) {
 	}
 	_, err := s.Manifest(blob)
 	wantCode(t, err, centram.NotFound)
-	_, err = s.ReadChunk(blob, 0)
+	_, err = s.ReadChunk(blob, 0, nil)
 	wantCode(t, err, centram.NotFound)
 	_, err = s.Path(blob)
 	wantCode(t, err, centram.NotFound)
 	wantCode(t, s.Pin(blob), centram.NotFound)
 	wantCode(t, s.Remove(blob), centram.NotFound)
 	here := put(t, s, content(mib))
-	_, err = s.ReadChunk(here, 1)
+	_, err = s.ReadChunk(here, 1, nil)
 	wantCode(t, err, centram.NotFound)
-	_, err = s.ReadChunk(here, 1<<31)
+	_, err = s.ReadChunk(here, 1<<31, nil)
 	wantCode(t, err, centram.NotFound)
 }
 
@@ -131,7 +131,7 @@ func TestQuotaRemovesWhatWasUsedLongestAgo(t *testing.T) {
 	s := openWith(t, cfg)
 	a, b, d := content(mib), content(mib-1), content(mib-2)
 	blobA, blobB, blobD := put(t, s, a), put(t, s, b), put(t, s, d)
-	if _, err := s.ReadChunk(blobA, 0); err != nil {
+	if _, err := s.ReadChunk(blobA, 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	s = openWith(t, cfg) // the order survives
@@ -262,7 +262,7 @@ func TestADamagedBlobIsNotGivenAwayAndMended(t *testing.T) {
 	b := content(4 * mib)
 	blob := put(t, s, b)
 	overwrite(t, filepath.Join(dir, blob.String()), 2*mib+5, "rot")
-	_, err := s.ReadChunk(blob, 2)
+	_, err := s.ReadChunk(blob, 2, nil)
 	wantCode(t, err, centram.Unavailable)
 	if s.Have(blob).Complete {
 		t.Error("a damaged blob counts as complete")
@@ -336,7 +336,7 @@ func TestALinkIsGoneWhenItsFileHasChanged(t *testing.T) {
 			s := open(t, t.TempDir())
 			blob, path := linkFile(t, s, b)
 			change(path)
-			if data, err := s.ReadChunk(blob, 1); err == nil {
+			if data, err := s.ReadChunk(blob, 1, nil); err == nil {
 				t.Fatalf("got %d bytes of another file", len(data))
 			}
 			if s.Have(blob).Complete {

@@ -219,15 +219,19 @@ func (s *Service) chunks(ctx context.Context, p *p2p.Peer, q *wire.ChunkGet, x *
 		return s.rejectAll(ctx, q, x, wire.RejectBusy)
 	}
 	// The next chunk is read from the disk while the one before is on its way.
-	ready := make(chan wire.Message, 2)
+	ready := make(chan chunk, 2)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(ready)
 		return s.read(ctx, q, x, ready)
 	})
 	g.Go(func() error {
-		for m := range ready {
-			if err := x.SendMore(ctx, m); err != nil {
+		for c := range ready {
+			err := x.SendMore(ctx, c.Message)
+			if c.buf != nil {
+				buffers.Put(c.buf)
+			}
+			if err != nil {
 				x.Abort() // nothing more will be asked for, either
 				return err
 			}
@@ -238,7 +242,7 @@ func (s *Service) chunks(ctx context.Context, p *p2p.Peer, q *wire.ChunkGet, x *
 }
 
 // read reads what the peer asks for, in this order, until it asks for no more.
-func (s *Service) read(ctx context.Context, q *wire.ChunkGet, x *p2p.Exchange, ready chan<- wire.Message) error {
+func (s *Service) read(ctx context.Context, q *wire.ChunkGet, x *p2p.Exchange, ready chan<- chunk) error {
 	for {
 		for _, r := range q.Ranges {
 			for i := r.First; i < r.First+r.Count; i++ {
@@ -264,16 +268,25 @@ func (s *Service) read(ctx context.Context, q *wire.ChunkGet, x *p2p.Exchange, r
 	}
 }
 
-// chunk is a chunk, or why it will not come.
-func (s *Service) chunk(ctx context.Context, b wire.Hash, i uint32) wire.Message {
-	data, err := s.cfg.Store.ReadChunk(b, i)
+// chunk is a CHUNK_DATA or CHUNK_REJECT, and the buffer that its data lies in.
+type chunk struct {
+	wire.Message
+	buf *[]byte
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, wire.ChunkSize); return &b }}
+
+func (s *Service) chunk(ctx context.Context, b wire.Hash, i uint32) chunk {
+	buf := buffers.Get().(*[]byte)
+	data, err := s.cfg.Store.ReadChunk(b, i, *buf)
 	if err != nil {
+		buffers.Put(buf)
 		if centram.CodeOf(err) != centram.NotFound {
 			s.log.WarnContext(ctx, "Chunk not read", "blob", b, "chunk", i, "err", err)
 		}
-		return &wire.ChunkReject{Index: i, Code: wire.RejectMissing}
+		return chunk{&wire.ChunkReject{Index: i, Code: wire.RejectMissing}, nil}
 	}
-	return &wire.ChunkData{Index: i, Data: data}
+	return chunk{&wire.ChunkData{Index: i, Data: data}, buf}
 }
 
 // rejectAll says no to everything at once, so that the peer turns elsewhere.

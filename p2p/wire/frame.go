@@ -72,7 +72,11 @@ func Read(r io.Reader) (*Frame, error) {
 
 // ReadIf is Read, but it asks may first, if the type is known. An error of may ends it before the body is read: it returns
 // that error, and the frame without body and signature.
-func ReadIf(r io.Reader, may func(*Row) error) (*Frame, error) {
+func ReadIf(r io.Reader, may func(*Row) error) (*Frame, error) { return ReadInto(r, may, nil) }
+
+// ReadInto is ReadIf, but the frame's body lies in buf if there is room, so that a megabyte need not be made each time. It
+// is good until buf is used again.
+func ReadInto(r io.Reader, may func(*Row) error, buf []byte) (*Frame, error) {
 	var header [headerSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return nil, err
@@ -86,7 +90,7 @@ func ReadIf(r io.Reader, may func(*Row) error) (*Frame, error) {
 			return f, err
 		}
 	}
-	rest, err := readRest(r, size)
+	rest, err := readRest(r, size, buf)
 	if err != nil {
 		return nil, err
 	}
@@ -94,8 +98,13 @@ func ReadIf(r io.Reader, may func(*Row) error) (*Frame, error) {
 	return f, nil
 }
 
-// readRest reads size bytes. It takes memory as they come: a header alone says 16 MiB in sixteen bytes.
-func readRest(r io.Reader, size int) ([]byte, error) {
+// readRest reads size bytes, into buf if there is room. It takes memory as they come: a header alone says 16 MiB in sixteen
+// bytes.
+func readRest(r io.Reader, size int, buf []byte) ([]byte, error) {
+	if cap(buf) >= size {
+		_, err := io.ReadFull(r, buf[:size])
+		return buf[:size], unexpected(err)
+	}
 	var b []byte
 	for len(b) < size {
 		n := min(size, max(firstRead, 2*len(b)))

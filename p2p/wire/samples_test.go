@@ -37,7 +37,7 @@ var sessionSamples = []Message{
 	&Invite{Network: "home", Member: make([]byte, 32), Seq: 1, Expires: 1_700_000_000_000},
 	&LinkReport{WindowMs: 30000, MedianUs: 400, P99Us: 2500, Sent: 1 << 20, Received: 1 << 21, Best: 1 << 27},
 	&ManifestGet{Blob: hash(3)},
-	&Manifest{Blob: hash(3), Size: ChunkSize + 1, Chunks: make([]byte, 64)},
+	&Manifest{Blob: hash(3), Size: ChunkSize + 1, Chunks: append(make([]byte, 32), hashBytes(3)...)},
 	&HaveMap{Blob: hash(3), Bits: []byte{0b101}},
 	&HaveMap{Blob: hash(3), Complete: true},
 	&ChunkGet{Blob: hash(3), Ranges: []ChunkRange{{First: 0, Count: 2}, {First: 7, Count: 1}}, Quote: hash(4)},
@@ -51,6 +51,11 @@ func hash(n byte) Hash {
 	h := Hash{31: n}
 	h[0] = 0xA0
 	return h
+}
+
+func hashBytes(n byte) []byte {
+	h := hash(n)
+	return h[:]
 }
 
 func peer(n byte) centram.PeerID { return centram.PeerID{0: 0xB0, 31: n} }

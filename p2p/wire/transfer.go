@@ -24,18 +24,23 @@ type ManifestGet struct {
 
 func (m *ManifestGet) Validate() error { return nil }
 
-// Manifest lists the chunks of a blob. Who knows the blob's hash alone cannot check the list before the last chunk has
-// come; who was told the manifest's hash can.
+// Manifest lists the digests of a blob's chunks. That of a chunk is the state of SHA-256 (FIPS 180-4: eight words, H0 first)
+// when it has taken in everything up to the chunk's end; that of the last chunk is the blob's hash. So a chunk is checked by
+// going on from the digest before it, in any order, and when all chunks are right the blob's hash is: nothing is hashed
+// twice.
 type Manifest struct {
 	Blob   Hash   `cbor:"1,keyasint"`
 	Size   uint64 `cbor:"2,keyasint"` // bytes of the whole
-	Chunks []byte `cbor:"3,keyasint"` // SHA-256 of every chunk, one after the other
+	Chunks []byte `cbor:"3,keyasint"` // digests of the chunks, 32 bytes each
 }
 
 func (m *Manifest) Validate() error {
 	var c check
 	c.that(m.Size <= MaxChunks*ChunkSize, "size: %d", m.Size)
-	c.that(uint64(len(m.Chunks)) == 32*m.Count(), "chunks: %d bytes of hashes for %d bytes", len(m.Chunks), m.Size)
+	c.that(uint64(len(m.Chunks)) == 32*m.Count(), "chunks: %d bytes of digests for %d bytes", len(m.Chunks), m.Size)
+	if n := len(m.Chunks); n > 0 && c.err == nil {
+		c.that(Hash(m.Chunks[n-32:]) == m.Blob, "chunks: the last is not the blob's hash")
+	}
 	return c.err
 }
 
