@@ -32,6 +32,9 @@ func quicConfig(trace bool) *quic.Config {
 		MaxIncomingUniStreams: -1,
 		// What a peer can make this node hold in memory: 16 MiB.
 		MaxConnectionReceiveWindow: 16 << 20,
+		// Room for what arrives while a chunk is hashed and written.
+		InitialStreamReceiveWindow:     2 << 20,
+		InitialConnectionReceiveWindow: 4 << 20,
 	}
 	if trace {
 		c.Tracer = qlogTracer
