@@ -11,7 +11,12 @@ import (
 func preallocate(f *os.File, n int64) error {
 	var fs unix.Statfs_t
 	if unix.Fstatfs(int(f.Fd()), &fs) == nil && fs.Type == unix.TMPFS_MAGIC {
-		return errors.ErrUnsupported // there it means to write zeroes into memory, which takes as long as a tenth of the transfer
+		// There it means to write zeroes into memory, which takes as long as a tenth of the transfer: only look.
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err == nil && n-512*st.Blocks > int64(fs.Bavail)*fs.Bsize {
+			return unix.ENOSPC
+		}
+		return errors.ErrUnsupported
 	}
 	for {
 		err := unix.Fallocate(int(f.Fd()), 0, 0, n)

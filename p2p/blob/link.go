@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/p2p/wire"
@@ -61,6 +62,9 @@ func (s *Store) keepLink(m *wire.Manifest, l *link) error {
 		return err
 	}
 	s.whole[m.Blob] = &whole{manifest: m, link: l}
+	if at := time.Unix(0, l.MTime); s.Now().Sub(at) >= settled { // all of it has just been hashed
+		s.whole[m.Blob].checked, s.whole[m.Blob].checkedAt = fullSet(int(m.Count())), at
+	}
 	s.touch(m.Blob, s.whole[m.Blob])
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/p2p/wire"
@@ -99,7 +100,7 @@ func (s *Store) sound(w *whole, info os.FileInfo, index uint32) bool {
 func (s *Store) found(w *whole, info os.FileInfo, index uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w == nil {
+	if w == nil || s.Now().Sub(info.ModTime()) < settled {
 		return
 	}
 	if !w.checkedAt.Equal(info.ModTime()) || w.checked == nil {
@@ -107,6 +108,9 @@ func (s *Store) found(w *whole, info os.FileInfo, index uint32) {
 	}
 	w.checked.add(index)
 }
+
+// settled is how old a file's time has to be for a later change to show in it.
+const settled = 100 * time.Millisecond
 
 // damaged takes back what is wrong on the disk.
 func (s *Store) damaged(blob wire.Hash, index uint32, at place) error {

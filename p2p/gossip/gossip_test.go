@@ -2,6 +2,7 @@ package gossip_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"sync"
 	"testing"
@@ -271,5 +272,29 @@ func TestWhoKnowsOneNodeComesToKnowAll(t *testing.T) {
 			return true
 		})
 		t.Logf("after %v", time.Since(began))
+	})
+}
+
+func TestAPeerThatSendsOldRecordsAgainAndAgainIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := p2ptest.New(t, 1, p2ptest.Faults{Latency: 2 * time.Millisecond})
+		a := start(t, net, 1, nil)
+		r := net.Raw(3, 1)
+		if err := r.Hello(); err != nil {
+			t.Fatal(err)
+		}
+		id := centram.PeerID(r.Key.Public().(ed25519.PublicKey))
+		p2ptest.Eventually(t, time.Second, "it is in", func() bool { return a.Peer(id) != nil })
+		began := time.Now()
+		for seq := 2; r.Say(notice(seq, "x")) == nil; seq = 1 { // one that is new, and then older ones
+			time.Sleep(time.Millisecond)
+			if time.Since(began) > 10*time.Second {
+				t.Fatal("it may do so for 10 s")
+			}
+		}
+		p2ptest.Eventually(t, time.Second, "it is cut off", func() bool { return a.Peer(id) == nil })
+		if n, _ := a.Count(); n != 1 {
+			t.Errorf("got %d records, want the new one", n)
+		}
 	})
 }

@@ -166,6 +166,7 @@ func (f *fetching) ask(ctx context.Context, p *p2p.Peer) (*wire.Manifest, error)
 		p.Blame(err)
 		return nil, err
 	}
+	f.awaitMap(ctx, p, f.blob)
 	return m, nil
 }
 
@@ -237,11 +238,6 @@ func (f *fetching) acknowledge(ctx context.Context, r *blob.Result) {
 		if p := f.cfg.Node.Peer(done.Sender); p != nil && (done.Bytes > 0 || len(done.Bad) > 0) {
 			_ = p.Tell(context.WithoutCancel(ctx), done) // one that has left does without
 		}
-		if len(done.Bad) > 0 {
-			if p := f.cfg.Node.Peer(done.Sender); p != nil {
-				p.Blame(&wire.Status{Code: wire.Malformed, Detail: "a chunk that does not hash"})
-			}
-		}
 	}
 }
 
@@ -290,7 +286,9 @@ func (s *source) Have() wire.HaveMap {
 // Chunks has one stream to the peer: asks go out as they come, answers come back in the same order.
 func (s *source) Chunks(ctx context.Context, asks <-chan wire.ChunkRange, got func(blob.Answer) error) error {
 	err := s.stream(ctx, asks, got)
-	if _, liar := errors.AsType[*blob.BadChunk](err); !liar && ctx.Err() == nil {
+	if bad, ok := errors.AsType[*blob.BadChunk](err); ok {
+		s.peer.Blame(&wire.Status{Code: wire.Malformed, Detail: bad.Error()})
+	} else if ctx.Err() == nil {
 		s.lost()
 	}
 	return err

@@ -24,7 +24,7 @@ const (
 	// Ability is what a node says of itself that gives and takes blobs.
 	Ability = "transfer/1"
 
-	uploads      = 8 // chunks streams that are served at the same time
+	uploads      = 16 // streams of chunks that are served at the same time
 	busyFor      = 250 * time.Millisecond
 	tellEvery    = 2 * time.Second // what has arrived meanwhile, to whom it may help
 	followFor    = 10 * time.Minute
@@ -54,9 +54,16 @@ type Service struct {
 
 	mu        sync.Mutex // guards the following
 	maps      map[centram.PeerID]map[wire.Hash]wire.HaveMap
+	mapped    map[said]chan struct{}                     // closed when the map comes that somebody waits for
 	followers map[wire.Hash]map[centram.PeerID]time.Time // who wants to know what there is of a blob, until when
 	fetches   map[*fetching]bool
 	waiting   map[chan<- *p2p.Peer]bool // fetches that want to know of new sessions
+}
+
+// said is what a peer has said of a blob.
+type said struct {
+	peer centram.PeerID
+	blob wire.Hash
 }
 
 type offer struct {
@@ -72,7 +79,7 @@ func New(cfg Config) *Service {
 	s := &Service{
 		cfg: cfg, log: cfg.Log, serving: make(chan struct{}, uploads), offers: make(chan offer, 16),
 		maps: map[centram.PeerID]map[wire.Hash]wire.HaveMap{}, followers: map[wire.Hash]map[centram.PeerID]time.Time{},
-		fetches: map[*fetching]bool{}, waiting: map[chan<- *p2p.Peer]bool{},
+		mapped: map[said]chan struct{}{}, fetches: map[*fetching]bool{}, waiting: map[chan<- *p2p.Peer]bool{},
 	}
 	mux := cfg.Node.Mux()
 	p2p.Answer(mux, s.manifest)
@@ -202,12 +209,38 @@ func (s *Service) haveMap(_ context.Context, p *p2p.Peer, m *wire.HaveMap) error
 	if maps := s.maps[p.ID()]; len(maps) < maxFollowed || maps[m.Blob].Bits != nil {
 		maps[m.Blob] = *m
 	}
+	if key := (said{p.ID(), m.Blob}); s.mapped[key] != nil {
+		close(s.mapped[key])
+		delete(s.mapped, key)
+	}
 	for f := range s.fetches {
 		if f.blob == m.Blob {
 			f.appeared(p)
 		}
 	}
 	return nil
+}
+
+// awaitMap waits until a peer that has just given a manifest has said what it has of the blob: that comes in another stream.
+func (s *Service) awaitMap(ctx context.Context, p *p2p.Peer, b wire.Hash) {
+	key := said{p.ID(), b}
+	s.mu.Lock()
+	if _, ok := s.maps[p.ID()][b]; ok {
+		s.mu.Unlock()
+		return
+	}
+	if s.mapped[key] == nil {
+		s.mapped[key] = make(chan struct{})
+	}
+	come := s.mapped[key]
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, manifestTime)
+	defer cancel()
+	select {
+	case <-come:
+	case <-p.Done():
+	case <-ctx.Done():
+	}
 }
 
 // chunks serves one stream of requests: after the first, the peer sends more on the same stream as answers arrive.

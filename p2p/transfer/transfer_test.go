@@ -247,7 +247,9 @@ func TestAPeerThatSendsWrongChunksIsLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		liar := net.Node(2, p2p.Config{Policy: p2p.PolicyOpen}, func(n *p2p.Node) {
-			p2p.Answer(n.Mux(), func(context.Context, *p2p.Peer, *wire.ManifestGet) (*wire.Manifest, error) { return m, nil })
+			p2p.Answer(n.Mux(), func(ctx context.Context, p *p2p.Peer, _ *wire.ManifestGet) (*wire.Manifest, error) {
+				return m, p.Tell(ctx, &wire.HaveMap{Blob: h, Complete: true})
+			})
 			p2p.Serve(n.Mux(), func(ctx context.Context, _ *p2p.Peer, q *wire.ChunkGet, x *p2p.Exchange) error {
 				for {
 					if err := x.SendMore(ctx, &wire.ChunkData{Index: q.Ranges[0].First, Data: make([]byte, 1<<20)}); err != nil {
@@ -267,10 +269,15 @@ func TestAPeerThatSendsWrongChunksIsLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := me.Fetch(t.Context(), h, transfer.Options{Manifest: id}); err != nil {
+		fetched := make(chan error, 1)
+		go func() { fetched <- me.Fetch(t.Context(), h, transfer.Options{Manifest: id}) }()
+		p2ptest.Eventually(t, 2*time.Second, "the liar is cut off", func() bool { return me.Peer(liar.ID()) == nil })
+		if err := <-fetched; err != nil {
 			t.Fatal(err)
 		}
 		holds(t, me, h, want)
-		_ = liar
+		if me.Peer(good.ID()) == nil {
+			t.Error("the honest source has lost its session")
+		}
 	})
 }
