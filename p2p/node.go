@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -149,7 +150,7 @@ func newNode(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		key: cfg.Key, id: centram.PeerID(cfg.Key.Public().(ed25519.PublicKey)), network: wire.NetworkOf(cfg.Network),
-		boot: random64(), name: cfg.Name, version: orDefault(cfg.Version, "unknown"), policy: policy,
+		boot: random64(), name: cfg.Name, version: cmp.Or(cfg.Version, "unknown"), policy: policy,
 		limits: wire.Limits{Requests: 64, Records: gossipPerMinute}, most: cfg.MaxPeers, cfg: cfg, log: cfg.Log,
 		mux: &Mux{}, metrics: newMetrics(cfg.Metrics), kick: make(chan struct{}, 1),
 		suspicions: suspicions{heard: map[centram.PeerID]uint64{}},
@@ -176,13 +177,6 @@ func newNode(ctx context.Context, cfg Config) (*Node, error) {
 	return n, nil
 }
 
-func orDefault(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
-}
-
 func random64() uint64 {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
@@ -193,7 +187,7 @@ func random64() uint64 {
 func (n *Node) listen() error {
 	socket := n.cfg.Socket
 	if socket == nil {
-		addr := orDefault(n.cfg.Listen, fmt.Sprintf(":%d", DefaultPort))
+		addr := cmp.Or(n.cfg.Listen, fmt.Sprintf(":%d", DefaultPort))
 		s, err := net.ListenPacket("udp", addr)
 		if err != nil {
 			return centram.Errorf(centram.Conflict, "cannot listen for peers on UDP %s: %w", addr, err).

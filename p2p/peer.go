@@ -35,7 +35,6 @@ type Peer struct {
 
 	id    centram.PeerID
 	hello *wire.Hello
-	seen  string // the address that the peer sees this node at
 	since time.Time
 
 	trust   atomic.Uint32 // wire.Trust
@@ -52,7 +51,6 @@ type Peer struct {
 	caps    []string
 	running map[uint64]context.CancelFunc // requests of the peer
 	ending  *ending                       // set once: why the session ends, and who wants it
-	ended   chan struct{}                 // closed when everything of the session has stopped
 	stop    context.CancelCauseFunc
 }
 
@@ -213,7 +211,6 @@ func (p *Peer) over() bool {
 
 // run carries the session until ctx or the connection ends. It returns why.
 func (p *Peer) run(ctx context.Context) *ending {
-	defer close(p.ended)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.readControl(ctx) })
 	g.Go(func() error { return p.acceptStreams(ctx) })

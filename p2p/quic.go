@@ -10,6 +10,7 @@ import (
 	"github.com/centram/centram"
 	"github.com/centram/centram/p2p/wire"
 	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/qlog"
 )
 
 // exporterLabel names the secret that both ends derive from the handshake (RFC 5705), and that signatures are bound to.
@@ -37,7 +38,7 @@ func quicConfig(trace bool) *quic.Config {
 		InitialConnectionReceiveWindow: 4 << 20,
 	}
 	if trace {
-		c.Tracer = qlogTracer
+		c.Tracer = qlog.DefaultConnectionTracer // a file for each connection, in the folder that QLOGDIR names
 	}
 	return c
 }

@@ -80,7 +80,6 @@ func (n *Node) newPeer(c carrier) *Peer {
 		asks:    rate.NewLimiter(rate.Every(20*time.Second), 3),
 		outbox:  make(chan *wire.Frame, outboxSize),
 		running: map[uint64]context.CancelFunc{},
-		ended:   make(chan struct{}),
 		stop:    func(error) {},
 	}
 }
@@ -121,7 +120,6 @@ func (p *Peer) greet() error {
 	if theirs.Proto != ack.Proto {
 		return &refusal{wire.NoCommonVersion, fmt.Sprintf("%d is not %d", theirs.Proto, ack.Proto)}
 	}
-	p.seen = theirs.Observed
 	return nil
 }
 

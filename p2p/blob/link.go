@@ -20,8 +20,8 @@ type link struct {
 }
 
 // Link makes a file a blob where it lies. The blob is gone as soon as the file changes: its size and time are compared
-// whenever the blob is asked for, and its chunks' hashes when they are read. Link fails with centram.NotFound if there is
-// no such file and with centram.Conflict if somebody writes to it.
+// whenever the blob is asked for. Link fails with centram.NotFound if there is no such file and with centram.Conflict if
+// somebody writes to it.
 func (s *Store) Link(ctx context.Context, path string) (*wire.Manifest, error) {
 	f, before, err := openFile(path)
 	if err != nil {

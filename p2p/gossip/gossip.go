@@ -158,16 +158,6 @@ func (c *Catalogue) Publish(ctx context.Context, m wire.Message) (wire.Hash, err
 	return id, err
 }
 
-// Get returns a record by its id. It fails with centram.NotFound.
-func (c *Catalogue) Get(id wire.Hash) (Entry, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e := c.entries[id]; e != nil {
-		return e.Entry, nil
-	}
-	return Entry{}, centram.Errorf(centram.NotFound, "there is no record %s", id)
-}
-
 // Entries returns all records, the oldest first.
 func (c *Catalogue) Entries() []Entry { return c.entriesOf(func(wire.Type) bool { return true }) }
 

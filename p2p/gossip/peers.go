@@ -94,17 +94,6 @@ func addresses(m *wire.PeerRecord) []netip.AddrPort {
 	return list
 }
 
-// Find returns the nodes whose record says that they have all of caps, this one left out.
-func (x *Peers) Find(caps []string) []centram.PeerID {
-	var list []centram.PeerID
-	for _, e := range All[wire.PeerRecord](x.c) {
-		if e.Author != x.c.cfg.Node.ID() && hasAll(e.Message.(*wire.PeerRecord).Caps, caps) {
-			list = append(list, e.Author)
-		}
-	}
-	return list
-}
-
 func hasAll(have, want []string) bool {
 	return !slices.ContainsFunc(want, func(c string) bool { return !slices.Contains(have, c) })
 }

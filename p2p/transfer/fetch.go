@@ -19,8 +19,8 @@ import (
 
 // Options say how to fetch a blob. The zero value is good.
 type Options struct {
-	// Manifest is the SHA-256 of the blob's MANIFEST, if it is known: then a wrong chunk is known at once, whoever sent the
-	// list of chunks. Zero means that the first list that comes is believed until the whole is here.
+	// Manifest is the SHA-256 of the blob's MANIFEST, if it is known: then a list of chunks that is a lie is known at once.
+	// Zero means that the first list is believed, until some chunk does not fit.
 	Manifest wire.Hash
 	// From are the peers to ask. Zero means all.
 	From []centram.PeerID
