@@ -277,7 +277,8 @@ func (s *script) step(b []byte) {
 func (s *script) say(f *spoken) {
 	before := s.count()
 	next, passes := s.judge(f)
-	if s.write(s.control, f.raw) != nil && next != ended && next != unsure {
+	// A peer that does not read is let go when the node has waited for it long enough, whatever it says meanwhile.
+	if s.write(s.control, f.raw) != nil && next != ended && next != unsure && !s.deaf.Load() {
 		s.t.Errorf("%v: the node does not read the control stream, %s", f, s.stage)
 	}
 	synctest.Wait()
