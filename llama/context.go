@@ -55,6 +55,7 @@ type ContextConfig struct {
 	Poll         int  // how hard idle threads wait, 1 (sleep) to 100 (spin). Zero means 50
 	Unified      bool // sequences share one pool of Sequences*Size cells instead of having Size each
 	Embeddings   bool // the context yields mean-pooled embeddings instead of logits
+	Stage        bool // the model is a range of layers: the context takes hidden states, and may yield them; see Batch.Hidden
 	Flash        FlashAttention
 	KeyType      KVType // zero means KVF16
 	ValueType    KVType // zero means KVF16
@@ -64,9 +65,13 @@ type ContextConfig struct {
 type Context struct {
 	model   *Model
 	unified bool
+	stage   bool
+	micro   int // rows that are computed at once
+	layers  int
 	size    int
 	vocab   int
 	embed   int
+	rows    rows // of the last batch, if it yielded hidden states
 
 	mu sync.Mutex // held during C calls
 	c  *C.cen_context
@@ -99,7 +104,7 @@ func (m *Model) NewContext(cfg ContextConfig) (*Context, error) {
 		n_seq_max: C.uint32_t(cfg.Sequences), n_outputs: C.uint32_t(cfg.Outputs),
 		n_threads: C.int32_t(cfg.Threads), n_threads_batch: C.int32_t(cfg.BatchThreads), flash_attn: flash,
 		type_k: cfg.KeyType.ggml(), type_v: cfg.ValueType.ggml(), poll: C.int32_t(cfg.Poll),
-		embeddings: C.bool(cfg.Embeddings), kv_unified: C.bool(cfg.Unified),
+		embeddings: C.bool(cfg.Embeddings), kv_unified: C.bool(cfg.Unified), stage: C.bool(cfg.Stage),
 	}
 	var reason *C.char
 	c := C.cen_context_new(m.c, params, &reason)
@@ -107,7 +112,10 @@ func (m *Model) NewContext(cfg ContextConfig) (*Context, error) {
 		return nil, failure("new context", reason)
 	}
 	m.users.Add(1)
-	return &Context{model: m, c: c, unified: cfg.Unified || cfg.Sequences == 1, vocab: info.VocabSize, embed: info.Embedding, size: int(C.llama_n_ctx_seq(C.cen_context_llama(c)))}, nil
+	return &Context{
+		model: m, c: c, unified: cfg.Unified || cfg.Sequences == 1, stage: cfg.Stage, micro: cfg.MicroBatch, layers: info.Layers,
+		vocab: info.VocabSize, embed: info.Embedding, size: int(C.llama_n_ctx_seq(C.cen_context_llama(c))),
+	}, nil
 }
 
 func (cfg ContextConfig) withDefaults(info ModelInfo) ContextConfig {
@@ -144,8 +152,12 @@ func (c *Context) Size() int { return c.size }
 
 // Batch holds rows in columns, as llama.cpp wants them: row i is Tokens[i] at Positions[i] of sequence Seqs[i], and
 // yields logits if Logits[i] is not zero.
+//
+// A Stage takes Hidden instead of Tokens. If Yield is not Logits, all rows yield that, whatever Logits says.
 type Batch struct {
 	Tokens    []Token
+	Hidden    []float32 // rows × Embedding
+	Yield     Yield
 	Positions []int32
 	Seqs      []int32
 	Logits    []int8
@@ -154,11 +166,16 @@ type Batch struct {
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	b.Tokens, b.Positions, b.Seqs, b.Logits = b.Tokens[:0], b.Positions[:0], b.Seqs[:0], b.Logits[:0]
+	b.Hidden, b.Yield = b.Hidden[:0], Logits
 }
 
 // Add appends a row.
 func (b *Batch) Add(t Token, pos, seq int, logits bool) {
 	b.Tokens = append(b.Tokens, t)
+	b.place(pos, seq, logits)
+}
+
+func (b *Batch) place(pos, seq int, logits bool) {
 	b.Positions = append(b.Positions, int32(pos))
 	b.Seqs = append(b.Seqs, int32(seq))
 	want := int8(0)
@@ -176,38 +193,55 @@ func (c *Context) Decode(b *Batch) error {
 	if c.c == nil {
 		return ErrClosed
 	}
-	n := len(b.Tokens)
-	if n == 0 || len(b.Positions) != n || len(b.Seqs) != n || len(b.Logits) != n {
-		return fmt.Errorf("llama: decode: %d tokens, %d positions, %d sequences and %d flags do not make a batch", n, len(b.Positions), len(b.Seqs), len(b.Logits))
-	}
-	if limit := int(C.llama_n_batch(C.cen_context_llama(c.c))); n > limit {
-		return fmt.Errorf("llama: decode: %d rows are more than the batch size of %d", n, limit)
-	}
-	if err := c.checkRows(b); err != nil {
+	if err := c.checkBatch(b); err != nil {
 		return err
 	}
+	tokens, hidden, logits := (*C.int32_t)(unsafe.SliceData(b.Tokens)), (*C.float)(unsafe.SliceData(b.Hidden)), b.Logits
+	if c.stage {
+		tokens = nil
+		c.capture(b.Yield)
+		if b.Yield != Logits {
+			logits = c.rows.all(len(logits))
+		}
+	} else {
+		hidden = nil
+	}
 	var reason *C.char
-	rc := C.cen_decode(c.c, C.int32_t(n), (*C.int32_t)(&b.Tokens[0]), (*C.int32_t)(&b.Positions[0]), (*C.int32_t)(&b.Seqs[0]), (*C.int8_t)(&b.Logits[0]), &reason)
+	rc := C.cen_decode(c.c, C.int32_t(len(b.Positions)), tokens, hidden, (*C.int32_t)(&b.Positions[0]), (*C.int32_t)(&b.Seqs[0]), (*C.int8_t)(&logits[0]), &reason)
 	if reason != nil {
 		return failure("decode", reason)
 	}
 	if rc == 1 {
 		return ErrCacheFull
 	}
-	return nil
+	return c.keep(b)
 }
 
-// checkRows refuses what llama.cpp would assert on.
-func (c *Context) checkRows(b *Batch) error {
+// checkBatch refuses what llama.cpp would assert on.
+func (c *Context) checkBatch(b *Batch) error {
+	n := len(b.Positions)
+	whole := len(b.Tokens) == n
+	if c.stage {
+		whole = len(b.Hidden) == n*c.embed
+	}
+	if n == 0 || !whole || len(b.Seqs) != n || len(b.Logits) != n {
+		return fmt.Errorf("llama: decode: %d tokens, %d numbers, %d positions, %d sequences and %d flags do not make a batch", len(b.Tokens), len(b.Hidden), n, len(b.Seqs), len(b.Logits))
+	}
+	if limit := int(C.llama_n_batch(C.cen_context_llama(c.c))); n > limit {
+		return fmt.Errorf("llama: decode: %d rows are more than the batch size of %d", n, limit)
+	}
+	if b.Yield != Logits && !c.stage {
+		return errors.New("llama: decode: only a stage yields hidden states")
+	}
 	seqs := int32(C.llama_n_seq_max(C.cen_context_llama(c.c)))
-	for i, t := range b.Tokens {
+	for i, pos := range b.Positions {
 		switch {
-		case t < 0 || int(t) >= c.vocab:
-			return fmt.Errorf("llama: decode: token %d is not in the vocabulary of %d", t, c.vocab)
+		case !c.stage && (b.Tokens[i] < 0 || int(b.Tokens[i]) >= c.vocab):
+			return fmt.Errorf("llama: decode: token %d is not in the vocabulary of %d", b.Tokens[i], c.vocab)
 		case b.Seqs[i] < 0 || b.Seqs[i] >= seqs:
 			return fmt.Errorf("llama: decode: sequence %d of %d", b.Seqs[i], seqs)
-		case b.Positions[i] < 0:
-			return fmt.Errorf("llama: decode: position %d", b.Positions[i])
+		case pos < 0:
+			return fmt.Errorf("llama: decode: position %d", pos)
 		}
 	}
 	return nil

@@ -89,6 +89,8 @@ struct cen_context {
     std::atomic<bool>           abort{ false };
     std::vector<int32_t>        n_seq;
     std::vector<llama_seq_id *> seq;
+    std::string                 capture; // tensor to end at, or empty
+    std::vector<float>          captured;
 
     ~cen_context() {
         if (llama != nullptr) {
@@ -107,6 +109,21 @@ static ggml_threadpool * new_threadpool(int32_t n_threads, int32_t poll) {
     ggml_threadpool_params p = ggml_threadpool_params_default(n_threads);
     p.poll                   = static_cast<uint32_t>(poll);
     return ggml_threadpool_new(&p);
+}
+
+// Asked before a tensor is computed whether it is wanted, and called again when it is there. False then ends the graph.
+static bool on_tensor(ggml_tensor * t, bool ask, void * data) {
+    cen_context * c = static_cast<cen_context *>(data);
+    if (c->capture.empty() || c->capture != t->name) {
+        return !ask;
+    }
+    if (ask) {
+        return true;
+    }
+    const size_t before = c->captured.size();
+    c->captured.resize(before + ggml_nelements(t));
+    ggml_backend_tensor_get(t, c->captured.data() + before, 0, ggml_nbytes(t));
+    return false;
 }
 
 cen_context * cen_context_new(llama_model * model, cen_context_params p, char ** err) {
@@ -129,7 +146,11 @@ cen_context * cen_context_new(llama_model * model, cen_context_params p, char **
         cp.no_perf              = true;
         cp.abort_callback = [](void * data) { return static_cast<cen_context *>(data)->abort.load(std::memory_order_relaxed); };
         cp.abort_callback_data = c.get();
-        c->llama               = llama_init_from_model(model, cp);
+        if (p.stage) {
+            cp.cb_eval           = on_tensor;
+            cp.cb_eval_user_data = c.get();
+        }
+        c->llama = llama_init_from_model(model, cp);
         if (c->llama == nullptr) {
             cen::fail(err, "llama.cpp could not make a context");
             return nullptr;
@@ -153,10 +174,35 @@ llama_context * cen_context_llama(cen_context * c) { return c->llama; }
 
 void cen_context_abort(cen_context * c) { c->abort.store(true); }
 
-int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const int32_t * pos, const int32_t * seq,
-                   const int8_t * logits, char ** err) {
+void cen_capture(cen_context * c, const char * tensor) { c->capture = tensor != nullptr ? tensor : ""; }
+
+const float * cen_captured(cen_context * c, size_t * n) {
+    *n = c->captured.size();
+    return c->captured.data();
+}
+
+bool cen_dequantize(int32_t type, const void * in, float * out, int64_t n) {
+    if (type < 0 || type >= GGML_TYPE_COUNT) {
+        return false;
+    }
+    const ggml_type t = static_cast<ggml_type>(type);
+    if (t == GGML_TYPE_F32) {
+        std::memcpy(out, in, static_cast<size_t>(n) * sizeof(float));
+        return true;
+    }
+    const ggml_type_traits * traits = ggml_get_type_traits(t);
+    if (traits->to_float == nullptr || n % traits->blck_size != 0) {
+        return false;
+    }
+    traits->to_float(in, out, n);
+    return true;
+}
+
+int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const float * hidden, const int32_t * pos,
+                   const int32_t * seq, const int8_t * logits, char ** err) {
     return cen::guard<int32_t>(err, -1000, [&] {
         c->abort.store(false);
+        c->captured.clear();
         c->n_seq.assign(n, 1);
         c->seq.resize(n);
         for (int32_t i = 0; i < n; i++) {
@@ -165,6 +211,7 @@ int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const int3
         llama_batch b{};
         b.n_tokens       = n;
         b.token          = const_cast<llama_token *>(token);
+        b.embd           = const_cast<float *>(hidden);
         b.pos            = const_cast<llama_pos *>(pos);
         b.n_seq_id       = c->n_seq.data();
         b.seq_id         = c->seq.data();

@@ -45,6 +45,7 @@ typedef struct cen_context_params {
     int32_t  poll;       // 0 (sleep at once) .. 100 (spin) between two graphs
     bool     embeddings; // with mean pooling
     bool     kv_unified;
+    bool     stage; // fed with hidden states, and yields those after its last layer unless it is asked for logits
 } cen_context_params;
 
 typedef struct cen_context cen_context;
@@ -53,9 +54,16 @@ void                       cen_context_free(cen_context * c);
 struct llama_context *     cen_context_llama(cen_context * c);
 // Stops a decode that runs on another thread. cen_decode clears it at its start.
 void cen_context_abort(cen_context * c);
-// Returns llama_decode's code; a negative one, and 2 (aborted), with *err set. Every row has one sequence.
-int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const int32_t * pos, const int32_t * seq,
-                   const int8_t * logits, char ** err);
+// Returns llama_decode's code; a negative one, and 2 (aborted), with *err set. Every row has one sequence. The rows are
+// tokens or, if token is NULL, hidden states.
+int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const float * hidden, const int32_t * pos,
+                   const int32_t * seq, const int8_t * logits, char ** err);
+// The next decodes end at the tensor of that name and keep its rows, which cen_captured returns; NULL: they go to the end.
+// The rows come in the order in which llama.cpp computes them: see order in hidden.go.
+void          cen_capture(cen_context * c, const char * tensor);
+const float * cen_captured(cen_context * c, size_t * n);
+// Turns n numbers of a ggml type into floats as the engine does when it looks up rows. False if it cannot.
+bool    cen_dequantize(int32_t type, const void * in, float * out, int64_t n);
 int32_t cen_set_adapters(cen_context * c, struct llama_adapter_lora ** adapters, size_t n, float * scales, char ** err);
 struct llama_adapter_lora * cen_adapter_load(struct llama_model * model, const char * path, char ** err);
 int64_t                     cen_state_save(cen_context * c, const char * path, const int32_t * tokens, size_t n, char ** err);
