@@ -3,6 +3,7 @@ package gguf
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // architecture is what a model of that general.architecture consists of.
@@ -34,6 +35,13 @@ const (
 	ropeFreqs
 )
 
+// The tensors that grow with the vocabulary.
+const (
+	tokenEmbedding = "token_embd.weight"
+	outputMatrix   = "output.weight"
+	outputBias     = "output.bias"
+)
+
 const (
 	vector   = true
 	matrix   = false
@@ -46,7 +54,7 @@ var architectures = map[string]*architecture{
 	"qwen2": {
 		name: "qwen2",
 		head: append(commonHead(),
-			tensorRule{"output.bias", []dim{vocabulary}, vector, optional},
+			tensorRule{outputBias, []dim{vocabulary}, vector, optional},
 		),
 		block: append(commonBlock(),
 			tensorRule{"attn_q.bias", []dim{queries}, vector, required},
@@ -74,9 +82,9 @@ var architectures = map[string]*architecture{
 
 func commonHead() []tensorRule {
 	return []tensorRule{
-		{"token_embd.weight", []dim{embedding, vocabulary}, matrix, required},
+		{tokenEmbedding, []dim{embedding, vocabulary}, matrix, required},
 		{"output_norm.weight", []dim{embedding}, vector, required},
-		{"output.weight", []dim{embedding, vocabulary}, matrix, optional}, // without it the embedding is used: "tied"
+		{outputMatrix, []dim{embedding, vocabulary}, matrix, optional}, // without it the embedding is used: "tied"
 	}
 }
 
@@ -102,7 +110,7 @@ type expected struct {
 	optional bool
 }
 
-// tensors lists every tensor of a model with the dimensions of s.
+// tensors lists every tensor of a model with the dimensions of s. A slice without the last layer has no output.
 func (a *architecture) tensors(s Summary) []expected {
 	size := map[dim]int{
 		embedding:   s.Embedding,
@@ -115,6 +123,9 @@ func (a *architecture) tensors(s Summary) []expected {
 	var out []expected
 	add := func(prefix string, rules []tensorRule) {
 		for _, r := range rules {
+			if !s.tail() && r.optional && slices.Contains(r.dims, vocabulary) {
+				continue
+			}
 			e := expected{name: prefix + r.name, vector: r.vector, optional: r.optional}
 			for _, d := range r.dims {
 				e.dims = append(e.dims, uint64(size[d]))
@@ -205,7 +216,7 @@ var keyRules = []keyRule{
 
 	{"tokenizer.chat_template", KindString, false, 0, MaxChatTemplateBytes},
 
-	{"centram.slice.first", KindUint32, false, 0, MaxLayers},
-	{"centram.slice.end", KindUint32, false, 1, MaxLayers},
-	{"centram.slice.layers", KindUint32, false, 1, MaxLayers},
+	{sliceFirst, KindUint32, false, 0, MaxLayers},
+	{sliceEnd, KindUint32, false, 1, MaxLayers},
+	{sliceLayers, KindUint32, false, 1, MaxLayers},
 }

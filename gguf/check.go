@@ -27,15 +27,32 @@ type Summary struct {
 	VocabSize       int
 	Quantization    string             // such as "Q4_K_M" or "F16"; "unknown" if neither the file nor its tensors tell
 	ChatTemplate    bool               // whether it brings one
+	Tied            bool               // its token embedding is also its output matrix
+	Stage           bool               // it is a slice: fed hidden states, without a vocabulary
 	SizeBytes       int64              // of all files
 	KVBytesPerToken int64              // of a cache in F16
 	Slice           centram.LayerRange // the layers of the whole model that are here: all, unless the file is a slice
 	WholeLayers     int                // of the model that Slice is a part of
 }
 
+// Whole fails with Invalid if s is of a slice. llama.cpp must not be given text for one: without a vocabulary it
+// aborts.
+func (s Summary) Whole() error {
+	if !s.Stage {
+		return nil
+	}
+	return centram.Errorf(centram.Invalid, "the file is only a part of a model: layers %d to %d of %d, without vocabulary",
+		s.Slice.First, s.Slice.End, s.WholeLayers).
+		WithHint("Chat needs the file of the whole model, which this part was cut from.")
+}
+
+// tail reports whether s has the last layer of the whole, and with it the output.
+func (s Summary) tail() bool { return s.Slice.End == s.WholeLayers }
+
 // CheckModel reports whether llama.cpp can be trusted with f: whether f has every key, token and tensor that its
 // architecture needs, in the types, ranges and shapes that llama.cpp relies on. The file's data is not read, since any
-// bits are sound weights to llama.cpp. A file that is one part of a split model is refused: that is for OpenModel.
+// bits are sound weights to llama.cpp. A file that is one part of a split model is refused: that is for OpenModel. A
+// slice, which has the keys centram.slice.*, is held to what Slice writes: Summary.Stage tells it from a whole model.
 //
 // An error is Invalid, or Unsupported for an architecture, tokenizer or feature that is sound but not ours to run.
 func CheckModel(f *File) (Summary, error) {
@@ -58,19 +75,14 @@ func check(f *File, tensors []Tensor, size int64) (Summary, error) {
 	if err := c.architecture(); err != nil {
 		return Summary{}, err
 	}
-	if err := c.keyTable(c.arch.name); err != nil {
+	if err := c.keyTable(keyRules, c.arch.name); err != nil {
 		return Summary{}, err
 	}
 	if err := c.shape(); err != nil {
 		return Summary{}, err
 	}
-	vocab, err := checkVocab(f)
-	if err != nil {
+	if err := c.vocabulary(); err != nil {
 		return Summary{}, err
-	}
-	c.sum.VocabSize = vocab
-	if n, ok := c.numbers[".vocab_size"]; ok && int(n) != vocab {
-		return Summary{}, c.bad("its vocabulary has %d tokens, but %s.vocab_size says %v", vocab, c.arch.name, n)
 	}
 	if err := c.tensorTable(tensors); err != nil {
 		return Summary{}, err
@@ -83,7 +95,7 @@ func check(f *File, tensors []Tensor, size int64) (Summary, error) {
 type checker struct {
 	*File
 	arch    *architecture
-	numbers map[string]float64 // the keys of keyRules that are present; booleans are 0 and 1
+	numbers map[string]float64 // the keys of the rules that are present; booleans are 0 and 1
 	sum     Summary
 }
 
@@ -115,9 +127,9 @@ func (c *checker) architecture() error {
 	return nil
 }
 
-// keyTable holds the metadata against keyRules, for the architecture arch.
-func (c *checker) keyTable(arch string) error {
-	for _, rule := range keyRules {
+// keyTable holds the metadata against rules, for the architecture arch.
+func (c *checker) keyTable(rules []keyRule, arch string) error {
+	for _, rule := range rules {
 		key := rule.key
 		if strings.HasPrefix(key, ".") {
 			key = arch + key
@@ -208,11 +220,65 @@ func (c *checker) shape() error {
 	if scaling, ok := c.String(c.arch.name + ".rope.scaling.type"); ok && !slices.Contains(ropeScalings, scaling) {
 		return unsupported(c.File, "its rope scaling %q is not known", printable(scaling))
 	}
-	s.WholeLayers = get("centram.slice.layers", s.Layers)
-	s.Slice = centram.LayerRange{First: get("centram.slice.first", 0), End: get("centram.slice.end", s.WholeLayers)}
+	return c.slice()
+}
+
+// slice finds out which layers of which whole are here.
+func (c *checker) slice() error {
+	s := &c.sum
+	s.WholeLayers, s.Slice = s.Layers, centram.LayerRange{End: s.Layers}
+	first, hasFirst := c.numbers[sliceFirst]
+	end, hasEnd := c.numbers[sliceEnd]
+	layers, hasLayers := c.numbers[sliceLayers]
+	if !hasFirst && !hasEnd && !hasLayers {
+		return nil
+	}
+	if !hasFirst || !hasEnd || !hasLayers {
+		return c.bad("it says that it is a slice, but not with all of the keys %s, %s and %s",
+			sliceFirst, sliceEnd, sliceLayers)
+	}
+	s.Stage, s.WholeLayers = true, int(layers)
+	s.Slice = centram.LayerRange{First: int(first), End: int(end)}
 	if s.Slice.Len() != s.Layers || s.Slice.End > s.WholeLayers {
 		return c.bad("it says it is layers %d to %d of %d, but has %d",
 			s.Slice.First, s.Slice.End, s.WholeLayers, s.Layers)
+	}
+	return nil
+}
+
+// vocabulary finds out how many tokens there are.
+func (c *checker) vocabulary() error {
+	n, ok := c.numbers[".vocab_size"]
+	if c.sum.Stage {
+		c.sum.VocabSize = int(n)
+		if !ok {
+			return c.bad("its key %s.vocab_size is missing", c.arch.name)
+		}
+		return c.noVocabulary()
+	}
+	vocab, err := checkVocab(c.File)
+	if err != nil {
+		return err
+	}
+	c.sum.VocabSize = vocab
+	if ok && int(n) != vocab {
+		return c.bad("its vocabulary has %d tokens, but %s.vocab_size says %v", vocab, c.arch.name, n)
+	}
+	return nil
+}
+
+// noVocabulary checks that a slice has no tokenizer. llama.cpp then reads no other key of one.
+func (c *checker) noVocabulary() error {
+	for _, kv := range c.Metadata {
+		if strings.HasPrefix(kv.Key, "tokenizer.") && kv.Key != tokenizerModel {
+			return c.bad("it is a slice, but has the key %s", kv.Key)
+		}
+	}
+	if model, _ := c.String(tokenizerModel); model != noVocab {
+		return c.bad("it is a slice, but its tokenizer is %q, not %q", printable(model), noVocab)
+	}
+	if n := c.sum.VocabSize; !c.sum.tail() && n != fillerTokens {
+		return c.bad("it is a slice without the output, but has a vocabulary of %d, not %d", n, fillerTokens)
 	}
 	return nil
 }
@@ -227,6 +293,8 @@ func (c *checker) tensorTable(tensors []Tensor) error {
 			return c.bad("the data of tensor %s is not aligned to %d bytes", t.Name, DefaultAlignment)
 		}
 	}
+	_, untied := byName[outputMatrix]
+	c.sum.Tied = c.sum.tail() && !untied
 	for _, want := range c.arch.tensors(c.sum) {
 		t, ok := byName[want.name]
 		if !ok {
@@ -245,7 +313,9 @@ func (c *checker) tensorTable(tensors []Tensor) error {
 		if !want.vector && !t.Type.weight() {
 			return c.bad("its tensor %s is %v, which llama.cpp cannot multiply", t.Name, t.Type)
 		}
-		c.sum.Parameters += t.Elements()
+		if want.name != tokenEmbedding || !c.sum.filler() {
+			c.sum.Parameters += t.Elements()
+		}
 	}
 	for _, t := range tensors {
 		if _, left := byName[t.Name]; left {

@@ -34,6 +34,13 @@ func (d *draft) drop(key string) {
 	d.metadata = slices.DeleteFunc(d.metadata, func(kv KV) bool { return kv.Key == key })
 }
 
+// slice sets the keys of layers first to end of a whole.
+func (d *draft) slice(first, end, layers uint32) {
+	d.set("centram.slice.first", Of(first))
+	d.set("centram.slice.end", Of(end))
+	d.set("centram.slice.layers", Of(layers))
+}
+
 // tensor replaces or adds a tensor, of zeros.
 func (d *draft) tensor(name string, typ Type, dims ...uint64) {
 	size, _ := dataSize(typ, dims)
@@ -271,12 +278,14 @@ func TestCheckRefusesModelsThatWouldHurtLlamaCpp(t *testing.T) {
 		},
 		{"pre-tokenizer a number", u32("tokenizer.ggml.pre", 1), "tokenizer.ggml.pre is a u32"},
 
-		{"slice of other length", u32("centram.slice.layers", 9), "says it is layers 0 to 9 of 9, but has 2"},
-		{"slice beyond the whole", func(d *draft) {
-			u32("centram.slice.first", 8)(d)
-			u32("centram.slice.end", 10)(d)
-			u32("centram.slice.layers", 9)(d)
-		}, "layers 8 to 10 of 9"},
+		{"slice with a vocabulary", func(d *draft) {
+			d.slice(0, 2, 2)
+			d.set("qwen2.vocab_size", Of(uint32(289)))
+		}, "it is a slice, but has the key tokenizer.ggml.pre"},
+		{"slice of no whole", u32("centram.slice.first", 0), "not with all of the keys centram.slice.first"},
+		{"no vocabulary and no slice", func(d *draft) {
+			d.set("tokenizer.ggml.model", Of("no_vocab"))
+		}, `tokenizer "no_vocab" is not supported`},
 		{"split part", func(d *draft) {
 			d.set("split.count", Of(uint16(2)))
 			d.set("split.no", Of(uint16(0)))
@@ -288,7 +297,61 @@ func TestCheckRefusesModelsThatWouldHurtLlamaCpp(t *testing.T) {
 			row.spoil(d)
 			_, err := CheckModel(d.file(t))
 			code := centram.Invalid
-			if strings.HasPrefix(row.name, "rope scaling unknown") {
+			if row.name == "rope scaling unknown" || row.name == "no vocabulary and no slice" {
+				code = centram.Unsupported
+			}
+			wantError(t, err, code, row.want)
+		})
+	}
+}
+
+func TestCheckRefusesSlicesThatSliceDoesNotMake(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		spoil func(*draft)
+		want  string
+	}{
+		{"other length", func(d *draft) { d.slice(1, 4, 4) }, "says it is layers 1 to 4 of 4, but has 2"},
+		{"beyond the whole", func(d *draft) { d.slice(8, 10, 9) }, "layers 8 to 10 of 9"},
+		{"backwards", func(d *draft) { d.slice(3, 1, 4) }, "layers 3 to 1 of 4"},
+		{"first missing", func(d *draft) { d.drop("centram.slice.first") }, "not with all of the keys"},
+		{"end missing", func(d *draft) { d.drop("centram.slice.end") }, "not with all of the keys"},
+		{"whole missing", func(d *draft) { d.drop("centram.slice.layers") }, "not with all of the keys"},
+		{"first of another kind", func(d *draft) { d.set("centram.slice.first", Of("1")) }, "is a string, not a u32"},
+		{
+			"no slice", func(d *draft) {
+				d.drop("centram.slice.first")
+				d.drop("centram.slice.end")
+				d.drop("centram.slice.layers")
+			}, `tokenizer "no_vocab" is not supported`,
+		},
+		{"no tokenizer", func(d *draft) { d.drop("tokenizer.ggml.model") }, `tokenizer is "", not "no_vocab"`},
+		{"a tokenizer", func(d *draft) { d.set("tokenizer.ggml.model", Of("gpt2")) }, `tokenizer is "gpt2"`},
+		{"none", func(d *draft) { d.set("tokenizer.ggml.model", Of("none")) }, `tokenizer is "none"`},
+		{
+			"tokens", func(d *draft) { d.set("tokenizer.ggml.tokens", List([]string{"a"})) },
+			"has the key tokenizer.ggml.tokens",
+		},
+		{"template", func(d *draft) { d.set("tokenizer.chat_template", Of("x")) }, "has the key tokenizer.chat_template"},
+		{"vocabulary missing", func(d *draft) { d.drop("qwen2.vocab_size") }, "vocab_size is missing"},
+		{"vocabulary of 0", u32("qwen2.vocab_size", 0), "vocab_size is 0"},
+		{"vocabulary large", u32("qwen2.vocab_size", 1<<22), "has a vocabulary of 4194304, not 32"},
+		{"embedding of another size", func(d *draft) { d.tensor("token_embd.weight", F32, 32, 33) }, "has shape [32 33]"},
+		{"embedding missing", func(d *draft) { d.dropTensor("token_embd.weight") }, "token_embd.weight is missing"},
+		{"norm missing", func(d *draft) { d.dropTensor("output_norm.weight") }, "output_norm.weight is missing"},
+		{"output", func(d *draft) { d.tensor("output.weight", F32, 32, 32) }, "output.weight has no place"},
+		{"output bias", func(d *draft) { d.tensor("output.bias", F32, 32) }, "output.bias has no place"},
+		{"layer missing", func(d *draft) { d.dropTensor("blk.1.ffn_up.weight") }, "blk.1.ffn_up.weight is missing"},
+		{"layer more", func(d *draft) { d.tensor("blk.2.ffn_up.weight", F32, 32, 64) }, "blk.2.ffn_up.weight has no place"},
+		{"layer in another shape", func(d *draft) { d.tensor("blk.1.ffn_up.weight", F32, 32, 32) }, "has shape [32 32]"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			f := cut(t, openBytes(t, generate(t, fourLayers())), 1, 3).Parts[0]
+			d := &draft{slices.Clone(f.Metadata), contents(f)}
+			row.spoil(d)
+			_, err := CheckModel(d.file(t))
+			code := centram.Invalid
+			if row.name == "no slice" {
 				code = centram.Unsupported
 			}
 			wantError(t, err, code, row.want)

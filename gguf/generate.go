@@ -53,7 +53,7 @@ func Generate(w io.Writer, s Shape, seed uint64) error {
 	}
 	var tensors []TensorData
 	for _, e := range architectures["qwen2"].tensors(s.summary()) {
-		if e.name == "output.bias" || e.name == "output.weight" && s.Tied {
+		if e.name == outputBias || e.name == outputMatrix && s.Tied {
 			continue
 		}
 		typ := s.Type

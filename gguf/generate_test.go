@@ -78,7 +78,7 @@ func TestToyHasTheParametersItIsKnownFor(t *testing.T) {
 		want := Summary{
 			Architecture: "qwen2", Name: "Centram toy", Parameters: 842496, Layers: 4, Embedding: 128, Heads: 4, KVHeads: 4,
 			HeadDim: 32, FeedForward: 352, Context: 2048, VocabSize: 289, Quantization: typ.String(), ChatTemplate: true,
-			SizeBytes: sum.SizeBytes, KVBytesPerToken: 2048, Slice: centram.LayerRange{End: 4}, WholeLayers: 4,
+			Tied: true, SizeBytes: sum.SizeBytes, KVBytesPerToken: 2048, Slice: centram.LayerRange{End: 4}, WholeLayers: 4,
 		}
 		if sum != want {
 			t.Errorf("got  %+v\nwant %+v", sum, want)

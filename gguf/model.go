@@ -70,6 +70,9 @@ func (m *Model) Data(t Tensor) *io.SectionReader {
 	return f.Data(t)
 }
 
+// Hash is the SHA-256 of the data of t, which must be one of m's tensors.
+func (m *Model) Hash(t Tensor) ([32]byte, error) { return hashData(t, m.Data(t)) }
+
 // Close closes all parts. It may be called again, to no effect.
 func (m *Model) Close() error {
 	var first error

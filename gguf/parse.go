@@ -2,6 +2,7 @@ package gguf
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
@@ -12,9 +13,33 @@ import (
 	"unicode/utf8"
 )
 
-// parse reads a header. Every declared number is held against the limits and against the bytes that are really there
-// before anything is allocated for it.
+// parse reads the header of a file of size bytes.
 func (l Limits) parse(name string, r io.ReaderAt, size int64) (*File, error) {
+	f, d := l.header(name, r, size)
+	d.place(f, size)
+	if d.err != nil {
+		return nil, d.err
+	}
+	return f, nil
+}
+
+// maxImpliedSize bounds the file that a header without data may be about. Sums of offsets within it cannot overflow.
+const maxImpliedSize = 1 << 60
+
+// parseHeader reads a header whose data is elsewhere, if anywhere. It also returns how long the header is, padding
+// included, which may be more than there is.
+func (l Limits) parseHeader(name string, header []byte) (f *File, n int64, err error) {
+	f, d := l.header(name, bytes.NewReader(header), int64(len(header)))
+	d.place(f, maxImpliedSize)
+	if d.err != nil {
+		return nil, 0, d.err
+	}
+	return f, pad(d.off, f.Alignment), nil
+}
+
+// header reads everything before the tensors' data. Every declared number is held against the limits and against the
+// bytes that are really there before anything is allocated for it.
+func (l Limits) header(name string, r io.ReaderAt, size int64) (*File, *decoder) {
 	d := &decoder{
 		name:   name,
 		size:   size,
@@ -42,11 +67,7 @@ func (l Limits) parse(name string, r io.ReaderAt, size int64) (*File, error) {
 	for i := uint64(0); i < tensors && d.err == nil; i++ {
 		d.tensor(f, i)
 	}
-	d.place(f)
-	if d.err != nil {
-		return nil, d.err
-	}
-	return f, nil
+	return f, d
 }
 
 func (l Limits) orDefaults() Limits {
@@ -246,9 +267,9 @@ func dataSize(t Type, dims []uint64) (size int64, reason string) {
 	return int64(lo), ""
 }
 
-// place checks that the tensors' data follow each other without gap or overlap, as ggml demands, and lie inside the
-// file.
-func (d *decoder) place(f *File) {
+// place checks that the tensors' data follow each other without gap or overlap, as ggml demands, and lie inside a file
+// of size bytes.
+func (d *decoder) place(f *File, size int64) {
 	if d.err != nil {
 		return
 	}
@@ -262,9 +283,9 @@ func (d *decoder) place(f *File) {
 			d.fail("is damaged: the data of tensor %s overlaps that of the tensor before it", t.Name)
 		case t.Offset > next:
 			d.fail("is damaged: there is a gap of %d bytes before the data of tensor %s", t.Offset-next, t.Name)
-		case t.Size > d.size-start-next: // cannot overflow: start and next are within the file or just past it
+		case t.Size > size-start-next: // cannot overflow: start and next are within the file or just past it
 			d.fail("is cut short: tensor %s needs bytes %d..%d but the file ends at %d",
-				t.Name, start+next, uint64(start+next)+uint64(t.Size), d.size)
+				t.Name, start+next, uint64(start+next)+uint64(t.Size), size)
 			d.hint(downloadAgain)
 		}
 		if d.err != nil {

@@ -17,6 +17,7 @@
 package gguf
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -158,6 +159,21 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 
 // Data reads the data of t, which must be one of f's tensors.
 func (f *File) Data(t Tensor) *io.SectionReader { return io.NewSectionReader(f.r, t.Offset, t.Size) }
+
+// Hash is the SHA-256 of the data of t, which must be one of f's tensors.
+func (f *File) Hash(t Tensor) ([32]byte, error) { return hashData(t, f.Data(t)) }
+
+func hashData(t Tensor, data io.Reader) (sum [32]byte, err error) {
+	h := sha256.New()
+	n, err := io.Copy(h, data)
+	if err == nil && n != t.Size {
+		err = io.ErrUnexpectedEOF // the file has shrunk
+	}
+	if err != nil {
+		return sum, fmt.Errorf("hash tensor %s: %w", t.Name, err)
+	}
+	return [32]byte(h.Sum(nil)), nil
+}
 
 // Close closes the file. It may be called again, to no effect.
 func (f *File) Close() error {

@@ -310,6 +310,7 @@ func TestReadKnowsVersion2(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add(everyKind(f))
 	f.Add(tiny(f))
+	f.Add(rewrite(f, cut(f, openBytes(f, tiny(f)), 0, 1).Parts[0]))
 	for _, file := range hostile() {
 		f.Add(file.b)
 	}

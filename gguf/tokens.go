@@ -28,6 +28,11 @@ const (
 // noToken is how converters write that there is no such token: -1, read as u32. llama.cpp then keeps its default.
 const noToken = math.MaxUint32
 
+const (
+	tokenizerModel = "tokenizer.ggml.model"
+	noVocab        = "no_vocab" // its value in a slice: llama.cpp then makes up as many tokens as vocab_size says
+)
+
 // tokenizer is a value of tokenizer.ggml.model that is allowed.
 type tokenizer struct {
 	merges   bool  // it needs tokenizer.ggml.merges
@@ -65,7 +70,7 @@ var tokenizerFlags = []string{
 
 // checkVocab checks the tokenizer keys of f and returns how many tokens there are.
 func checkVocab(f *File) (int, error) {
-	model, ok := f.String("tokenizer.ggml.model")
+	model, ok := f.String(tokenizerModel)
 	if !ok {
 		return 0, unusable(f, "it has no tokenizer")
 	}

@@ -16,7 +16,8 @@ type TensorData struct {
 	Type Type
 	Dims []uint64
 
-	// Write writes the data: exactly as many bytes as Type and Dims make. It is called once, when it is its turn.
+	// Write writes the data: exactly as many bytes as Type and Dims make. It is called once, when it is its turn. Nil
+	// means zeros, which take no space on the disk if the file can have holes.
 	Write func(io.Writer) error
 }
 
@@ -83,19 +84,15 @@ func layout(metadata []KV, tensors []TensorData) ([]byte, *File, error) {
 }
 
 func writeTo(w io.Writer, header []byte, f *File, tensors []TensorData) error {
-	out := bufio.NewWriterSize(w, 1<<20)
+	out := &sink{Writer: bufio.NewWriterSize(w, 1<<20), under: w}
 	if _, err := out.Write(header); err != nil {
 		return fmt.Errorf("write the header: %w", err)
 	}
 	for i, t := range tensors {
-		left := &exactly{w: out, left: f.Tensors[i].Size}
-		if err := t.Write(left); err != nil {
+		size := f.Tensors[i].Size
+		if err := out.tensor(size, t.Write); err != nil {
 			return fmt.Errorf("write tensor %s: %w", t.Name, err)
 		}
-		if left.left != 0 {
-			return fmt.Errorf("write tensor %s: its data is %d bytes short", t.Name, left.left)
-		}
-		size := f.Tensors[i].Size
 		if _, err := out.Write(make([]byte, pad(size, DefaultAlignment)-size)); err != nil {
 			return fmt.Errorf("write tensor %s: %w", t.Name, err)
 		}
@@ -104,6 +101,61 @@ func writeTo(w io.Writer, header []byte, f *File, tensors []TensorData) error {
 		return fmt.Errorf("write the last tensor: %w", err)
 	}
 	return nil
+}
+
+// sink is what a file is written through.
+type sink struct {
+	*bufio.Writer
+	under io.Writer
+}
+
+func (s *sink) tensor(size int64, write func(io.Writer) error) error {
+	if write == nil {
+		return s.zeros(size)
+	}
+	left := &exactly{w: s, left: size}
+	if err := write(left); err != nil {
+		return err
+	}
+	if left.left != 0 {
+		return fmt.Errorf("its data is %d bytes short", left.left)
+	}
+	return nil
+}
+
+// zeros writes n zeros, as a hole if what is written to is a file.
+func (s *sink) zeros(n int64) error {
+	if err := s.Flush(); err != nil {
+		return err
+	}
+	file, ok := s.under.(interface {
+		io.Seeker
+		Truncate(int64) error
+	})
+	var at int64
+	if ok {
+		var err error
+		at, err = file.Seek(0, io.SeekCurrent)
+		ok = err == nil // a pipe cannot seek
+	}
+	if !ok {
+		_, err := io.CopyN(s, zeroReader{}, n)
+		return err
+	}
+	for _, size := range []int64{at, at + n} { // the first drops what may have been there before
+		if err := file.Truncate(size); err != nil {
+			return err
+		}
+	}
+	_, err := file.Seek(at+n, io.SeekStart)
+	return err
+}
+
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // exactly refuses to write more than is left.

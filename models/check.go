@@ -13,7 +13,7 @@ type Checked struct {
 	Template string // Jinja source of the chat template
 }
 
-// CheckFile checks a GGUF file, and the other parts if it is one of a split model.
+// CheckFile checks a GGUF file, and the other parts if it is one of a split model. A slice of a model is refused.
 func CheckFile(path string) (Checked, error) {
 	m, err := gguf.OpenModel(path)
 	if err != nil {
@@ -21,7 +21,7 @@ func CheckFile(path string) (Checked, error) {
 	}
 	defer m.Close()
 	template, _ := m.Parts[0].String("tokenizer.chat_template")
-	return Checked{Summary: m.Summary, Template: template}, nil
+	return Checked{Summary: m.Summary, Template: template}, m.Summary.Whole()
 }
 
 // inspect returns the model in files, without a name. If it cannot be run, it is returned as Failed with the reason.
