@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"strings"
@@ -60,6 +61,9 @@ func newAnswer(m Model, r Request) (*answer, error) {
 	}
 	j.adapters, j.maxTokens, j.topLogprobs, j.background = r.Adapters, r.MaxTokens, r.TopLogprobs, r.Background
 	j.text.keep = r.TopLogprobs >= 0
+	if grammar.GBNF == "" && r.TopLogprobs < 0 {
+		j.top = r.Sampling.choosesFrom()
+	}
 	if j.sampler, err = m.NewSampler(SamplerConfig{Sampling: r.Sampling, Grammar: grammar}); err != nil {
 		return nil, err
 	}
@@ -74,6 +78,29 @@ func newAnswer(m Model, r Request) (*answer, error) {
 func (s Sampling) penalises() bool {
 	return (s.RepeatPenalty != 0 && s.RepeatPenalty != 1) || s.FrequencyPenalty != 0 || s.PresencePenalty != 0
 }
+
+// choosesFrom is how many of the likeliest tokens decide what is sampled, to the last bit: those that are looked at, and
+// those that penalties may push down from there. 0 means that it may be any.
+func (s Sampling) choosesFrom() int {
+	n := s.TopK
+	if s.Temperature <= 0 {
+		n = 1
+	}
+	raises := s.FrequencyPenalty < 0 || s.PresencePenalty < 0 || (s.RepeatPenalty > 0 && s.RepeatPenalty < 1)
+	if n <= 0 || len(s.LogitBias) > 0 || s.RepeatLastN < 0 || raises {
+		return 0
+	}
+	if s.penalises() {
+		n += cmp.Or(s.RepeatLastN, 64)
+	}
+	if n > mostTop {
+		return 0
+	}
+	return n
+}
+
+// mostTop is more than which it does not pay to pick the likeliest.
+const mostTop = 2048
 
 func (a *answer) close() { a.job.sampler.Close() }
 

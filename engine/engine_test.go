@@ -35,7 +35,11 @@ func TestAnswersAreThoseOfTheModelAloneWhateverHappensBesideThem(t *testing.T) {
 		const size = 80
 		m := newOracle(rapid.IntRange(1, 4).Draw(t, "slots"), size)
 		m.info.BatchSize = rapid.IntRange(4, 64).Draw(t, "batch")
-		e := New(Config{KeepAlive: -1, Open: func(context.Context, string, func(float64)) (Model, error) { return m, nil }})
+		var model Model = m
+		if stages := rapid.IntRange(1, 4).Draw(t, "stages"); stages > 1 {
+			model = newPipeline(m, stages)
+		}
+		e := New(Config{KeepAlive: -1, Open: func(context.Context, string, func(float64)) (Model, error) { return model, nil }})
 		defer e.Close()
 		var wg sync.WaitGroup
 		errs := make(chan error, 64)

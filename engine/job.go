@@ -16,6 +16,7 @@ type job struct {
 	preserve    map[Token]bool
 	maxTokens   int // 0: as many as fit
 	topLogprobs int // negative: none
+	top         int // how many of the likeliest tokens the sampler can choose from; 0: all
 	background  bool
 	quiet       bool // nobody wants the pieces, so the submitter is not woken for them
 	text        textQueue

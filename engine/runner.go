@@ -21,6 +21,24 @@ type Runner interface {
 	Info() Info
 }
 
+// Pipeline is a Runner that can have several steps under way, such as a chain of machines that would else wait for each
+// other.
+type Pipeline interface {
+	Runner
+	// Depth says in how many groups answers are best split, so that every machine has one, and how many steps may be under
+	// way at once.
+	Depth() (groups, steps int)
+	// Start begins a step and returns when the next one may begin. The channel yields what Step would have returned; steps
+	// end in the order in which they began. The logits of a row are valid until the next step of its sequence.
+	Start(ctx context.Context, b Batch) (<-chan StepResult, error)
+}
+
+// StepResult is what Step returns.
+type StepResult struct {
+	Output
+	Err error
+}
+
 // Batch is what one Step runs: rows of any mix of sequences, positions of one sequence ascending.
 type Batch struct {
 	Rows     []Row
@@ -33,6 +51,7 @@ type Row struct {
 	Seq    int
 	Pos    int
 	Logits bool
+	Top    int // how many of the likeliest logits are enough; the others may be given as -Inf. 0: all are wanted
 }
 
 // AdapterScale names a loaded LoRA adapter and its weight.

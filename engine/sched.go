@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,8 @@ const (
 	// cancelled request leaves soon. Smaller pieces would leave the last of several prompts behind the others, and then
 	// they do not decode side by side to their ends.
 	stepRows = 1024
+	// In a pipeline smaller ones let the machines work on one prompt side by side.
+	pipelineRows = 256
 	// An idle scheduler waits gather for a request that comes with the first one, and on while any is being prepared, up
 	// to gatherMost: those that start together read and decode in the same steps to their ends.
 	gather     = 2 * time.Millisecond
@@ -34,13 +37,39 @@ type scheduler struct {
 	stopped bool
 	wake    chan struct{} // holds one token when the queue has changed
 
-	rows   []Row   // of the step being built
-	wanted []*slot // whose logits it yields, in batch order
-	turn   int     // which adapters' turn it is
+	rows  []Row  // of the step being built
+	takes []take // whose rows these are
+	turn  int    // which adapters' turn it is
+
+	pipeline Pipeline // the model, if it can have several steps under way
+	groups   int      // into which answers are split, so that each machine of a pipeline has one
+	depth    int      // most steps under way
+	most     int      // rows of a step
+	flights  []flight // steps under way, the oldest first
+}
+
+// take is what a slot has in a step.
+type take struct {
+	slot   *slot
+	job    *job
+	start  int  // how much of the slot's cache there is before the step
+	end    int  // and after it
+	wanted bool // the last row's logits are
+}
+
+// flight is a step under way.
+type flight struct {
+	takes  []take
+	began  time.Time
+	result <-chan StepResult
 }
 
 func newScheduler(name string, m Model, limit int) *scheduler {
-	s := &scheduler{name: name, model: m, info: m.Info(), limit: limit, wake: make(chan struct{}, 1)}
+	s := &scheduler{name: name, model: m, info: m.Info(), limit: limit, wake: make(chan struct{}, 1), groups: 1, depth: 1, most: stepRows}
+	if p, ok := m.(Pipeline); ok {
+		s.pipeline, s.most = p, pipelineRows
+		s.groups, s.depth = p.Depth()
+	}
 	for i := range s.info.Sequences {
 		s.slots = append(s.slots, &slot{id: i})
 	}
@@ -92,14 +121,18 @@ func (s *scheduler) run(ctx context.Context) {
 		}
 		s.dropCancelled()
 		s.admit()
-		if idle = !s.build(); idle {
-			select {
-			case <-s.wake:
-			case <-ctx.Done():
+		idle = true
+		for len(s.flights) < s.depth && ctx.Err() == nil && s.build() {
+			idle = false
+			s.launch(ctx)
+			if s.pipeline == nil {
+				break // somebody may have come or left meanwhile
 			}
-			continue
 		}
-		s.step(ctx)
+		if idle || len(s.flights) == s.depth {
+			idle = idle && len(s.flights) == 0
+			s.await(ctx)
+		}
 	}
 	s.mu.Lock()
 	s.stopped = true
@@ -113,6 +146,22 @@ func (s *scheduler) run(ctx context.Context) {
 		if sl.job != nil {
 			s.end(sl, "", errStopped(s.name))
 		}
+	}
+}
+
+// await waits for the oldest step under way, or for something to do.
+func (s *scheduler) await(ctx context.Context) {
+	var landed <-chan StepResult
+	if len(s.flights) > 0 {
+		landed = s.flights[0].result
+	}
+	select {
+	case r := <-landed:
+		f := s.flights[0]
+		s.flights = append(s.flights[:0], s.flights[1:]...)
+		s.land(ctx, f, r)
+	case <-s.wake:
+	case <-ctx.Done():
 	}
 }
 
@@ -195,7 +244,7 @@ func (s *scheduler) expect() (settled func()) {
 
 func (s *scheduler) anyFree() bool {
 	for _, sl := range s.slots {
-		if sl.job == nil {
+		if sl.free() {
 			return true
 		}
 	}
@@ -227,14 +276,15 @@ func (s *scheduler) setBusy(by int) {
 	s.mu.Unlock()
 }
 
-// build collects the rows of the next step: a token of each slot that decodes, then prompt pieces in the room left. All
-// rows of a step share their adapters, so when slots differ in those they take turns. False means there is nothing to do.
+// build collects the rows of the next step: a token of each slot that decodes, or of a group's share of them, then prompt
+// pieces in the room left. All rows of a step share their adapters, so when slots differ in those they take turns. False
+// means there is nothing to do.
 func (s *scheduler) build() bool {
-	s.rows, s.wanted = s.rows[:0], s.wanted[:0]
+	s.rows, s.takes = s.rows[:0], s.takes[:0]
 	var chosen *slot
 	s.turn++
 	for i := range s.slots {
-		if sl := s.slots[(i+s.turn)%len(s.slots)]; sl.job != nil {
+		if sl := s.slots[(i+s.turn)%len(s.slots)]; sl.ready() {
 			chosen = sl
 			break
 		}
@@ -242,103 +292,119 @@ func (s *scheduler) build() bool {
 	if chosen == nil {
 		return false
 	}
+	room := min(s.most, s.info.BatchSize)
+	share := s.share()
 	for _, sl := range s.slots {
-		if sl.decoding() && sl.sharesAdapters(chosen) {
-			s.add(sl, 1)
+		if share > 0 && sl.ready() && sl.decoding() && sl.sharesAdapters(chosen) {
+			share--
+			room -= s.add(sl, 1)
 		}
 	}
-	room := min(stepRows, s.info.BatchSize) - len(s.rows)
 	for i := range s.slots { // the slot whose turn it is reads first
 		sl := s.slots[(i+s.turn)%len(s.slots)]
-		if room > 0 && sl.job != nil && !sl.decoding() && sl.sharesAdapters(chosen) {
+		if room > 0 && sl.ready() && !sl.decoding() && sl.sharesAdapters(chosen) {
 			room -= s.add(sl, room)
 		}
 	}
 	return len(s.rows) > 0
 }
 
+// share is how many of the slots that decode go into one step.
+func (s *scheduler) share() int {
+	decoding := 0
+	for _, sl := range s.slots {
+		if sl.decoding() {
+			decoding++
+		}
+	}
+	return (decoding + s.groups - 1) / s.groups
+}
+
 // add appends up to n of a slot's pending tokens and returns how many. The last one asks for logits.
 func (s *scheduler) add(sl *slot, n int) int {
 	n = min(n, len(sl.pending))
 	for i, t := range sl.pending[:n] {
-		s.rows = append(s.rows, Row{Token: t, Seq: sl.id, Pos: len(sl.cache) + i, Logits: i == len(sl.pending)-1})
+		s.rows = append(s.rows, Row{Token: t, Seq: sl.id, Pos: len(sl.cache) + i, Logits: i == len(sl.pending)-1, Top: sl.job.top})
 	}
-	sl.taken = n
-	if n == len(sl.pending) {
-		s.wanted = append(s.wanted, sl)
-	}
+	s.takes = append(s.takes, take{sl, sl.job, len(sl.cache), len(sl.cache) + n, n == len(sl.pending)})
 	return n
 }
 
-// step runs what build collected and hands out the results.
-func (s *scheduler) step(ctx context.Context) {
-	began := time.Now()
-	stepCtx, alone := ctx, s.onlySlot()
-	if alone != nil {
-		// Nobody else is in this step, so a client that leaves may interrupt it.
-		var cancel context.CancelFunc
-		stepCtx, cancel = context.WithCancel(alone.job.ctx)
-		defer cancel()
-		defer context.AfterFunc(ctx, cancel)()
+// launch runs what build collected, or has it run if the model can have several steps under way.
+func (s *scheduler) launch(ctx context.Context) {
+	f := flight{takes: s.takes, began: time.Now()}
+	for _, t := range f.takes {
+		t.slot.launch(t.end)
 	}
-	out, err := s.model.Step(stepCtx, Batch{Rows: s.rows, Adapters: s.adapters()})
+	b := Batch{Rows: s.rows, Adapters: f.takes[0].job.adapters}
+	if s.pipeline == nil {
+		out, err := s.step(ctx, b)
+		s.land(ctx, f, StepResult{out, err})
+		return
+	}
+	f.takes = slices.Clone(f.takes)
+	var err error
+	if f.result, err = s.pipeline.Start(ctx, b); err != nil {
+		s.land(ctx, f, StepResult{Err: err})
+		return
+	}
+	s.flights = append(s.flights, f)
+}
+
+// step runs a batch. If it is one client's alone, that may interrupt it by leaving.
+func (s *scheduler) step(ctx context.Context, b Batch) (Output, error) {
+	if len(s.takes) > 1 {
+		return s.model.Step(ctx, b)
+	}
+	alone, cancel := context.WithCancel(s.takes[0].job.ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	return s.model.Step(alone, b)
+}
+
+// land hands out the results of a step.
+func (s *scheduler) land(ctx context.Context, f flight, r StepResult) {
+	for _, t := range f.takes {
+		t.slot.flying--
+	}
 	if ctx.Err() != nil {
 		return // run ends what is left
 	}
-	if err != nil {
-		s.fail(err)
+	if r.Err != nil {
+		s.fail(f, r.Err)
 		return
 	}
-	took := time.Since(began)
-	for _, sl := range s.slots {
-		if sl.job == nil || sl.taken == 0 {
+	took, row := time.Since(f.began), 0
+	for _, t := range f.takes {
+		if t.slot.job == t.job {
+			t.slot.landed(t.end, took)
+		}
+	}
+	for _, t := range f.takes {
+		if !t.wanted {
 			continue
 		}
-		sl.advance(took)
-	}
-	for i, sl := range s.wanted {
-		s.sample(sl, out.Logits[i])
-	}
-}
-
-func (s *scheduler) onlySlot() *slot {
-	var only *slot
-	for _, sl := range s.slots {
-		if sl.job == nil || sl.taken == 0 {
-			continue
-		}
-		if only != nil {
-			return nil
-		}
-		only = sl
-	}
-	return only
-}
-
-func (s *scheduler) adapters() []AdapterScale {
-	for _, sl := range s.slots {
-		if sl.job != nil && sl.taken > 0 {
-			return sl.job.adapters
+		logits := r.Logits[row]
+		row++
+		if t.slot.job == t.job { // the client may have left meanwhile
+			s.sample(t.slot, logits)
 		}
 	}
-	return nil
 }
 
 // fail ends the jobs of a step that went wrong. A sequence keeps what it held before an interrupted step; after any
 // other error nothing of it is trusted.
-func (s *scheduler) fail(err error) {
-	for _, sl := range s.slots {
-		if sl.job == nil || sl.taken == 0 {
-			continue
+func (s *scheduler) fail(f flight, err error) {
+	for _, t := range f.takes {
+		sl, reason, keep := t.slot, err, 0
+		if interrupted := t.job.ctx.Err(); interrupted != nil {
+			reason, keep = interrupted, min(t.start, len(sl.cache))
 		}
-		reason := err
-		if interrupted := sl.job.ctx.Err(); interrupted != nil {
-			reason = interrupted
-		} else {
-			sl.cache = sl.cache[:0]
+		sl.cache = sl.cache[:keep]
+		if sl.job == t.job {
+			s.end(sl, "", reason)
 		}
-		s.end(sl, "", reason)
-		_ = s.model.Trim(sl.id, len(sl.cache)) // if this fails too, the next job's Trim tells
+		_ = s.model.Trim(sl.id, keep) // if this fails too, the next job's Trim tells
 	}
 }
 
@@ -375,7 +441,7 @@ func (s *scheduler) sample(sl *slot, logits []float32) {
 func (s *scheduler) end(sl *slot, reason FinishReason, err error) {
 	j := sl.job
 	j.cached = sl.cached
-	sl.job, sl.pending, sl.taken = nil, sl.pending[:0], 0
+	sl.job, sl.pending = nil, sl.pending[:0]
 	sl.used = time.Now()
 	s.setBusy(-1)
 	j.finish(reason, err)

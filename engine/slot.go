@@ -8,13 +8,13 @@ import (
 // slot is one sequence of the Runner and, while job is set, the answer that it is busy with.
 type slot struct {
 	id       int
-	cache    []Token // what the KV cache holds, by position
+	cache    []Token // what the KV cache holds, by position, when the steps under way are over
 	adapters []AdapterScale
 	used     time.Time // when it became free
 
 	job     *job
 	pending []Token // to be run next: the rest of the prompt, or the token sampled last
-	taken   int     // how many of pending are in the step under way
+	flying  int     // steps under way that the slot has a part in
 	cached  int     // how much of the prompt was in the cache already
 }
 
@@ -25,24 +25,36 @@ type forker interface {
 	Fork(from, to, n, kept int) (int, error)
 }
 
+// free says whether another job may have the slot. That of a client who left may still be in a step under way.
+func (sl *slot) free() bool { return sl.job == nil && sl.flying == 0 }
+
+// ready says whether the slot has something to be run.
+func (sl *slot) ready() bool { return sl.job != nil && len(sl.pending) > 0 }
+
 func (sl *slot) decoding() bool { return sl.job != nil && sl.job.generated > 0 }
 
 func (sl *slot) sharesAdapters(o *slot) bool {
 	return slices.Equal(sl.job.adapters, o.job.adapters)
 }
 
-// advance notes that the pending tokens taken into a step are in the cache now.
-func (sl *slot) advance(took time.Duration) {
-	sl.cache = append(sl.cache, sl.pending[:sl.taken]...)
-	sl.pending = append(sl.pending[:0], sl.pending[sl.taken:]...)
-	sl.taken = 0
-	if sl.job.generated > 0 {
+// launch notes that pending tokens are in a step under way, up to the end-th of the slot's cache.
+func (sl *slot) launch(end int) {
+	n := end - len(sl.cache)
+	sl.cache = append(sl.cache, sl.pending[:n]...)
+	sl.pending = append(sl.pending[:0], sl.pending[n:]...)
+	sl.flying++
+}
+
+// landed notes that what is in the cache up to end has been run.
+func (sl *slot) landed(end int, took time.Duration) {
+	j := sl.job
+	if j.generated > 0 {
 		return
 	}
-	sl.job.promptTime += took
-	sl.job.progress(len(sl.job.prompt), sl.cached, len(sl.job.prompt)-len(sl.pending))
-	if len(sl.pending) == 0 {
-		sl.job.firstToken = time.Now()
+	j.promptTime += took
+	j.progress(len(j.prompt), sl.cached, min(end, len(j.prompt)))
+	if end >= len(j.prompt) {
+		j.firstToken = time.Now()
 	}
 }
 
@@ -53,14 +65,14 @@ func (s *scheduler) place(j *job) (*slot, error) {
 	var source, target *slot
 	common := 0
 	for _, sl := range s.slots {
-		if sl.job == nil && (target == nil || sl.used.Before(target.used)) {
+		if sl.free() && (target == nil || sl.used.Before(target.used)) {
 			target = sl
 		}
 		if n := sl.common(j); n > common {
 			source, common = sl, n
 		}
 	}
-	if source != nil && source.job == nil && 2*common >= len(source.cache) {
+	if source != nil && source.free() && 2*common >= len(source.cache) {
 		target = source
 	}
 	kept := target.common(j)

@@ -172,10 +172,11 @@ func (b *Batch) Reset() {
 // Add appends a row.
 func (b *Batch) Add(t Token, pos, seq int, logits bool) {
 	b.Tokens = append(b.Tokens, t)
-	b.place(pos, seq, logits)
+	b.Place(pos, seq, logits)
 }
 
-func (b *Batch) place(pos, seq int, logits bool) {
+// Place says where a row belongs whose token or hidden state is appended apart.
+func (b *Batch) Place(pos, seq int, logits bool) {
 	b.Positions = append(b.Positions, int32(pos))
 	b.Seqs = append(b.Seqs, int32(seq))
 	want := int8(0)

@@ -25,7 +25,7 @@ const (
 // AddHidden appends a row to the batch of a stage: the hidden state that comes out of the layer before.
 func (b *Batch) AddHidden(row []float32, pos, seq int, logits bool) {
 	b.Hidden = append(b.Hidden, row...)
-	b.place(pos, seq, logits)
+	b.Place(pos, seq, logits)
 }
 
 // rows are what a batch yielded. Their memory is kept from batch to batch.

@@ -58,6 +58,26 @@ func (x *Exchange) send(ctx context.Context, m wire.Message, flags wire.Flags) e
 	return x.write(ctx, f.Append(nil), wire.RowFor(m))
 }
 
+// SendTogether sends messages that have no signature in one write. At the answering end others may follow.
+func (x *Exchange) SendTogether(ctx context.Context, ms ...wire.Message) error {
+	var flags wire.Flags
+	if !x.asking {
+		flags = wire.Reply | wire.More
+	}
+	x.sent = true
+	buf := bulkBuffers.Get().(*[]byte)
+	defer bulkBuffers.Put(buf)
+	b := (*buf)[:0]
+	var err error
+	for _, m := range ms {
+		if b, err = wire.AppendBulk(b, m, flags, x.request); err != nil {
+			return err
+		}
+	}
+	*buf = b
+	return x.write(ctx, b, wire.RowFor(ms[0]))
+}
+
 var bulkBuffers = sync.Pool{New: func() any { b := make([]byte, 0, wire.ChunkSize+64); return &b }}
 
 func (x *Exchange) write(ctx context.Context, b []byte, row *wire.Row) error {
@@ -84,7 +104,7 @@ func (x *Exchange) write(ctx context.Context, b []byte, row *wire.Row) error {
 }
 
 // Receive returns the next message, and io.EOF after the last. At the asking end a STATUS other than OK is an error. In the
-// bulk lane, what the message holds is good until the next Receive.
+// bulk and the hyperlink lane, what the message holds is good until the next Receive.
 func (x *Exchange) Receive(ctx context.Context) (wire.Message, error) {
 	if x.ended != nil {
 		return nil, x.ended
@@ -101,8 +121,13 @@ func (x *Exchange) Receive(ctx context.Context) (wire.Message, error) {
 
 func (x *Exchange) receive(ctx context.Context) (wire.Message, bool, error) {
 	if !x.asking {
-		// A request may wait as long as its asker likes between two replies; an asker may not.
-		if err := x.stream.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil {
+		// A request may wait as long as its asker likes between two replies; an asker may not, but for a chain, which rests
+		// until somebody says something to the model.
+		var until time.Time
+		if x.row.Lane != wire.Hyperlink {
+			until = time.Now().Add(bodyTimeout)
+		}
+		if err := x.stream.SetReadDeadline(until); err != nil {
 			return nil, false, x.why(ctx, err)
 		}
 	}
@@ -112,7 +137,7 @@ func (x *Exchange) receive(ctx context.Context) (wire.Message, bool, error) {
 	} else if err != nil {
 		return nil, false, x.why(ctx, err)
 	}
-	if x.row.Lane == wire.Bulk && cap(f.Body) > cap(x.buf) {
+	if x.reuses() && cap(f.Body) > cap(x.buf) {
 		x.buf = f.Body[:0]
 	}
 	m, err := x.peer.open(f, x.row.Lane)
@@ -133,6 +158,9 @@ func (x *Exchange) receive(ctx context.Context) (wire.Message, bool, error) {
 	}
 	return m, f.Flags&wire.More != 0, nil
 }
+
+// reuses says whether the memory of one frame serves the next.
+func (x *Exchange) reuses() bool { return x.row.Lane == wire.Bulk || x.row.Lane == wire.Hyperlink }
 
 // fault is what Receive says of a frame that cannot be right. At the answering end the error goes back to serve, which
 // blames the peer. At the asking end it may well be returned to a third node that this one works for, and that has done

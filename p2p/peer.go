@@ -457,7 +457,12 @@ func (p *Peer) serve(ctx context.Context, s stream) {
 		return
 	}
 	in := &counted{Reader: s}
-	f, err := wire.ReadIf(in, p.may)
+	f, err := wire.ReadIf(in, func(row *wire.Row) error {
+		if row.Way != wire.Ask { // what only belongs into a stream may be sixteen times as long as a request
+			return notRequest(row)
+		}
+		return p.may(row)
+	})
 	if f == nil {
 		s.Reset()
 		if in.n == 0 && ctx.Err() == nil && errors.Is(err, io.EOF) {
@@ -507,6 +512,10 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
+func notRequest(row *wire.Row) error {
+	return &wire.Status{Code: wire.Malformed, Detail: row.Name + " is not a request"}
+}
+
 // handle checks a request and calls its handler.
 func (p *Peer) handle(ctx context.Context, f *wire.Frame, x *Exchange) error {
 	m, err := p.open(f, x.row.Lane)
@@ -514,7 +523,7 @@ func (p *Peer) handle(ctx context.Context, f *wire.Frame, x *Exchange) error {
 		return err
 	}
 	if x.row.Way != wire.Ask || f.Request == 0 {
-		return &wire.Status{Code: wire.Malformed, Detail: x.row.Name + " is not a request"}
+		return notRequest(x.row)
 	}
 	p.node.metrics.received(x.row, f.Size())
 	if p.Trust() == wire.Stranger {

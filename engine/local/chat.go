@@ -37,12 +37,12 @@ type wireTool struct {
 }
 
 // RenderChat implements engine.Model.
-func (m *Model) RenderChat(c engine.Chat) (engine.RenderedChat, error) {
+func (t *Text) RenderChat(c engine.Chat) (engine.RenderedChat, error) {
 	r, err := request(c)
 	if err != nil {
 		return engine.RenderedChat{}, err
 	}
-	p, err := m.model.ApplyTemplate(r)
+	p, err := t.model.ApplyTemplate(r)
 	if err != nil {
 		return engine.RenderedChat{}, centram.Errorf(centram.Invalid, "the conversation could not be put into the model's chat template: %w", err)
 	}

@@ -32,14 +32,13 @@ type Config struct {
 
 // Model is a model in memory. Its Runner methods belong to one goroutine; the others may be called from any.
 type Model struct {
-	model *llama.Model
-	info  engine.Info
-	cfg   Config
+	*Text
+	info engine.Info
+	cfg  Config
 
 	ctx      *llama.Context
 	batch    llama.Batch
-	adapters map[string]*llama.Adapter
-	active   []engine.AdapterScale
+	adapters adapters
 
 	embedMu sync.Mutex // guards embedder, which is made at the first use
 	embed   *llama.Context
@@ -52,7 +51,7 @@ func Open(ctx context.Context, path string, cfg Config) (*Model, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults(summary)
-	m := &Model{cfg: cfg, adapters: map[string]*llama.Adapter{}}
+	m := &Model{cfg: cfg, Text: &Text{context: cfg.Context}}
 	m.model, err = llama.LoadModel(ctx, paths, llama.ModelConfig{
 		GPULayers: max(cfg.GPULayers, 0), NoMmap: cfg.NoMmap, Mlock: cfg.Mlock, Progress: cfg.Progress,
 	})
@@ -67,6 +66,7 @@ func Open(ctx context.Context, path string, cfg Config) (*Model, error) {
 	if err != nil {
 		return nil, errors.Join(loadError(ctx, path, err), m.model.Close())
 	}
+	m.adapters = adapters{model: m.model, ctx: m.ctx}
 	loaded, err := m.model.Info()
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
@@ -91,7 +91,16 @@ func Estimate(path string, cfg Config) (uint64, error) {
 	return uint64(summary.SizeBytes) + uint64(summary.KVBytesPerToken)*uint64(cfg.Context*cfg.Sequences), nil
 }
 
+// check opens the file of a whole model.
 func check(path string) (gguf.Summary, []string, error) {
+	s, paths, err := open(path)
+	if err == nil {
+		err = s.Whole()
+	}
+	return s, paths, err
+}
+
+func open(path string) (gguf.Summary, []string, error) {
 	g, err := gguf.OpenModel(path)
 	if err != nil {
 		return gguf.Summary{}, nil, err
@@ -147,10 +156,8 @@ func (m *Model) Close() error {
 	if m.ctx != nil {
 		m.ctx.Close()
 	}
-	for _, a := range m.adapters {
-		a.Close()
-	}
-	return m.model.Close()
+	m.adapters.close()
+	return m.Text.Close()
 }
 
 // Info implements engine.Runner.
@@ -158,7 +165,7 @@ func (m *Model) Info() engine.Info { return m.info }
 
 // Step implements engine.Runner. A cancelled ctx interrupts the computation.
 func (m *Model) Step(ctx context.Context, b engine.Batch) (engine.Output, error) {
-	if err := m.setAdapters(b.Adapters); err != nil {
+	if err := m.adapters.set(b.Adapters); err != nil {
 		return engine.Output{}, err
 	}
 	m.batch.Reset()
@@ -176,54 +183,24 @@ func (m *Model) Step(ctx context.Context, b engine.Batch) (engine.Output, error)
 	if err != nil {
 		return engine.Output{}, err
 	}
-	var out engine.Output
-	for i, r := range b.Rows {
+	logits, err := wanted(m.ctx, b.Rows)
+	return engine.Output{Logits: logits}, err
+}
+
+// wanted collects the logits that rows of the last batch asked for.
+func wanted(c *llama.Context, rows []engine.Row) ([][]float32, error) {
+	var out [][]float32
+	for i, r := range rows {
 		if !r.Logits {
 			continue
 		}
-		logits, err := m.ctx.Logits(i)
+		logits, err := c.Logits(i)
 		if err != nil {
-			return engine.Output{}, err
+			return nil, err
 		}
-		out.Logits = append(out.Logits, logits)
+		out = append(out, logits)
 	}
 	return out, nil
-}
-
-// setAdapters loads adapters at their first use and keeps them.
-func (m *Model) setAdapters(want []engine.AdapterScale) error {
-	if equal(want, m.active) {
-		return nil
-	}
-	adapters, scales := make([]*llama.Adapter, len(want)), make([]float32, len(want))
-	for i, w := range want {
-		a, ok := m.adapters[w.Path]
-		if !ok {
-			var err error
-			if a, err = m.model.LoadAdapter(w.Path); err != nil {
-				return centram.Errorf(centram.Invalid, "adapter %s: %w", filepath.Base(w.Path), err)
-			}
-			m.adapters[w.Path] = a
-		}
-		adapters[i], scales[i] = a, w.Scale
-	}
-	if err := m.ctx.SetAdapters(adapters, scales); err != nil {
-		return err
-	}
-	m.active = append(m.active[:0], want...)
-	return nil
-}
-
-func equal(a, b []engine.AdapterScale) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // Trim implements engine.Runner.
@@ -243,27 +220,4 @@ func (m *Model) Fork(from, to, n, kept int) (int, error) {
 		return 0, err
 	}
 	return n, m.ctx.Copy(from, to, n)
-}
-
-// Tokenize implements engine.Vocabulary.
-func (m *Model) Tokenize(text string, begin, special bool) ([]engine.Token, error) {
-	raw, err := m.model.Tokenize(text, begin, special)
-	if err != nil {
-		return nil, err
-	}
-	tokens := make([]engine.Token, len(raw))
-	for i, t := range raw {
-		tokens[i] = engine.Token(t)
-	}
-	return tokens, nil
-}
-
-// Piece implements engine.Vocabulary.
-func (m *Model) Piece(t engine.Token, special bool) []byte {
-	return m.model.Piece(llama.Token(t), special)
-}
-
-// EndOfGeneration implements engine.Vocabulary.
-func (m *Model) EndOfGeneration(t engine.Token) bool {
-	return m.model.EndOfGeneration(llama.Token(t))
 }

@@ -9,14 +9,14 @@ import (
 )
 
 // NewSampler implements engine.Model.
-func (m *Model) NewSampler(cfg engine.SamplerConfig) (engine.Sampler, error) {
+func (t *Text) NewSampler(cfg engine.SamplerConfig) (engine.Sampler, error) {
 	c := llama.SamplerConfig{
 		Temperature: cfg.Temperature, TopK: cfg.TopK, TopP: cfg.TopP, MinP: cfg.MinP, RepeatPenalty: cfg.RepeatPenalty,
 		FrequencyPenalty: cfg.FrequencyPenalty, PresencePenalty: cfg.PresencePenalty, PenaltyLastN: cfg.RepeatLastN,
 		Seed: rand.Uint32(),
 	}
 	if c.PenaltyLastN < 0 {
-		c.PenaltyLastN = m.info.Context
+		c.PenaltyLastN = t.context
 	}
 	if cfg.Seed != nil {
 		c.Seed = *cfg.Seed
@@ -36,7 +36,7 @@ func (m *Model) NewSampler(cfg engine.SamplerConfig) (engine.Sampler, error) {
 			c.Grammar.Tokens = append(c.Grammar.Tokens, llama.Token(t))
 		}
 	}
-	s, err := m.model.NewSampler(c)
+	s, err := t.model.NewSampler(c)
 	if err != nil {
 		return nil, centram.Errorf(centram.Invalid, "%w", err)
 	}

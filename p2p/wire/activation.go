@@ -103,8 +103,9 @@ func rows(c *check, raw []byte, n, row uint64) {
 	c.that(n*row == uint64(len(raw)), "rows: %d bytes, not %d of %d", len(raw), n, row)
 }
 
-// ActFwd brings the hidden states of a few tokens to the next stage. The tail answers the head with ActRet, and so does
-// every other stage, without rows, so that the head knows how each is doing.
+// ActFwd brings the hidden states of a few tokens to the next stage, in a stream that KV_TRIM has opened. The tail answers
+// with ActRet in the stream of the head's HL_PLAN, and so does every other stage now and then, without rows, so that the head
+// knows how each is doing.
 //
 //	 0  step      30
 //	30  tokens    u16
@@ -356,8 +357,10 @@ func (m *KVSync) UnmarshalBinary(b []byte) error {
 	return m.Validate()
 }
 
-// KVTrim tells a stage to forget the lane's positions from Pos on, now rather than with the next frame: at the end of a
-// request, to make room. It travels in the stream of ActFwd, so that it overtakes nothing. Its body is the Step alone.
+// KVTrim is the first frame that a stage gets from the one before in an epoch: it opens the stream of ACT_FWD, and trims
+// nothing then. A stage takes it from the node that its HL_PLAN names, paired or not, and before that it takes nothing as
+// large as a frame. Later in that stream it tells the stage to forget the lane's positions from Pos on, now rather than with
+// the next frame: at the end of a request, to make room. Its body is the Step alone.
 type KVTrim struct {
 	Step
 }

@@ -89,7 +89,8 @@ func (s AdapterSet) ID() Hash {
 
 // HLPlan goes from the head to every stage and standby, each on its own stream. The stage answers with HL_ACCEPT, with the
 // flag for more, and with HL_READY once the weights are loaded, or with STATUS instead of either. Then frames may flow:
-// ACT_FWD from stage to stage, ACT_RET from the tail straight to the head. The head may send the plan again, with the same
+// ACT_FWD from stage to stage, in a stream for each pair of neighbours, and ACT_RET as a further answer to the plan, from
+// the tail straight to the head. The chain ends with this stream: the head ends its side, the stage answers HL_CLOSE. The head may send the plan again, with the same
 // chain and epoch and further adapters, and is answered in the same way. A stage can read the prompt: Privacy is what the
 // head demands of every node in the plan, so that a stage that knows better can refuse.
 type HLPlan struct {

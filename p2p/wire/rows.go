@@ -75,21 +75,21 @@ var Table = []Row{
 
 	// 7_ Hyperlink sessions (hyperlink.go)
 	row[HLOffer](0x70, "HL_OFFER", Spread, Control, ByAuthor, Member, 64*kib, "offers to host layers"),
-	row[HLPlan](0x71, "HL_PLAN", Ask, Hyperlink, ByPeer, Paired, 64*kib, "proposes a pipeline", 0x72, 0x73),
+	row[HLPlan](0x71, "HL_PLAN", Ask, Hyperlink, ByPeer, Paired, 64*kib, "proposes a pipeline", 0x72, 0x73, 0x77, 0x81, 0x85),
 	row[HLAccept](0x72, "HL_ACCEPT", Answer, Hyperlink, ByAuthor, Member, 4*kib, "a stage binds itself to terms"),
 	row[HLReady](0x73, "HL_READY", Answer, Hyperlink, ByPeer, Member, 4*kib, "the weights are loaded, and are the right ones"),
 	row[HLReroute](0x74, "HL_REROUTE", Tell, Control, ByPeer, Paired, 4*kib, "another node takes the place of a stage that failed"),
 	row[HLAuditReq](0x75, "HL_AUDIT_REQ", Ask, Request, ByPeer, Paired, 4*kib, "checks a stage's work", 0x76),
 	row[HLAuditRsp](0x76, "HL_AUDIT_RSP", Answer, Request, ByAuthor, Member, 64*kib, "opens earlier commitments"),
-	row[HLClose](0x77, "HL_CLOSE", Tell, Hyperlink, ByAuthor, Member, 4*kib, "ends a pipeline, with the counters both sides sign"),
+	row[HLClose](0x77, "HL_CLOSE", Answer, Hyperlink, ByAuthor, Member, 4*kib, "ends a pipeline, with the counters both sides sign"),
 
 	// 8_ Activations (activation.go)
-	row[ActFwd](0x80, "ACT_FWD", Tell, Hyperlink, ByNobody, Paired, 16*mib+1*kib, "hidden states for the next stage"),
-	row[ActRet](0x81, "ACT_RET", Tell, Hyperlink, ByNobody, Member, 16*mib+1*kib, "the last stage's result for the head"),
+	row[ActFwd](0x80, "ACT_FWD", Tell, Hyperlink, ByNobody, Member, 16*mib+1*kib, "hidden states for the next stage"),
+	row[ActRet](0x81, "ACT_RET", Answer, Hyperlink, ByNobody, Member, 16*mib+1*kib, "the last stage's result for the head"),
 	row[KVSync](0x82, "KV_SYNC", Tell, Bulk, ByNobody, Paired, 16*mib+1*kib, "moves a part of a KV cache to a replacement"),
-	row[KVTrim](0x83, "KV_TRIM", Tell, Hyperlink, ByNobody, Paired, 1*kib, "forgets positions of a session"),
+	row[KVTrim](0x83, "KV_TRIM", Ask, Hyperlink, ByNobody, Member, 1*kib, "opens the stream of frames from a neighbour; later, forgets positions of a lane"),
 	row[SpecBatch](0x84, "SPEC_BATCH", Tell, Hyperlink, ByNobody, Paired, 64*kib, "draft tokens to check in one hop"),
-	row[WinCommit](0x85, "WIN_COMMIT", Tell, Hyperlink, ByAuthor, Member, 4*kib, "a stage's commitment to 32 tokens of its work"),
+	row[WinCommit](0x85, "WIN_COMMIT", Answer, Hyperlink, ByAuthor, Member, 4*kib, "a stage's commitment to 32 tokens of its work"),
 
 	// 9_ Ensemble (ensemble.go)
 	row[GWPQuery](0x90, "GWP_QUERY", Ask, Request, ByPeer, Paired, 1*mib, "asks several genomes at once", 0x91, 0x92),

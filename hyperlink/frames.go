@@ -1,0 +1,118 @@
+package hyperlink
+
+import (
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/p2p/wire"
+)
+
+// batch is what a stage computes at once, and the frames that it came in. Its memory is used again.
+type batch struct {
+	engine.StageBatch
+	frames   []wire.ActFwd // without their rows
+	adapters wire.Hash
+}
+
+func (b *batch) reset() {
+	b.Rows, b.Hidden, b.frames, b.Embedded = b.Rows[:0], b.Hidden[:0], b.frames[:0], false
+}
+
+// add appends a frame.
+func (b *batch) add(f *wire.ActFwd) {
+	for i := range int(f.Tokens) {
+		last := i == int(f.Tokens)-1
+		b.Rows = append(b.Rows, engine.Row{
+			Seq: int(f.Lane), Pos: int(f.Pos) + i, Logits: f.Want != wire.NoRows && (last || f.Flags&wire.FwdEvery != 0),
+		})
+	}
+	n := len(b.Hidden)
+	b.Hidden = append(b.Hidden, make([]float32, len(f.Rows)/4)...)
+	copy(rawBytes(b.Hidden[n:]), f.Rows)
+	b.Embedded = b.Embedded || f.Want == wire.HiddenRows
+	b.adapters = f.Adapters
+	head := *f
+	head.Rows = nil
+	b.frames = append(b.frames, head)
+}
+
+// forward returns the frames with the rows that the stage has computed, for the next one. They point into hidden.
+func (b *batch) forward(out []wire.Message, hidden []float32, width int) []wire.Message {
+	at := 0
+	for i := range b.frames {
+		f := &b.frames[i]
+		n := int(f.Tokens) * width
+		f.Rows = rawBytes(hidden[at : at+n])
+		at += n
+		out = append(out, f)
+	}
+	return out
+}
+
+// cut puts the rows of a batch into frames, one for each run of rows of one lane. A run ends at a row whose logits are
+// wanted, unless all of its rows are wanted. All but the last are to be joined with the next.
+func (b *batch) cut(rows []engine.Row, adapters wire.Hash) {
+	b.Rows, b.frames, b.adapters = rows, b.frames[:0], adapters
+	for i := 0; i < len(rows); {
+		n := run(rows[i:])
+		f := wire.ActFwd{Tokens: uint16(n), Adapters: adapters, Flags: wire.FwdJoin}
+		f.Lane, f.Pos = uint16(rows[i].Seq), uint32(rows[i].Pos)
+		last := rows[i+n-1]
+		if last.Logits {
+			f.Want = wire.LogitRows
+			if last.Top > 0 {
+				f.Want, f.Top = wire.TopRows, uint32(last.Top)
+			}
+			if n > 1 && rows[i].Logits {
+				f.Flags |= wire.FwdEvery
+			}
+		}
+		b.frames = append(b.frames, f)
+		i += n
+	}
+	if n := len(b.frames); n > 0 {
+		b.frames[n-1].Flags &^= wire.FwdJoin
+	}
+}
+
+// run is how many of the rows go into one frame.
+func run(rows []engine.Row) int {
+	first := rows[0]
+	n := 1
+	for n < len(rows) && n < math.MaxUint16 {
+		r, before := rows[n], rows[n-1]
+		if r.Seq != first.Seq || r.Pos != before.Pos+1 || before.Logits && !first.Logits || first.Logits != r.Logits && first.Logits {
+			break
+		}
+		if before.Logits && r.Top != before.Top {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// rawBytes is the memory of f. Hidden states travel as they lie in memory, which is little-endian wherever llama.cpp runs.
+func rawBytes(f []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(f))), 4*len(f))
+}
+
+// finite says whether all numbers are. What is not is either a broken machine's or somebody's attempt.
+func finite(f []float32) bool {
+	var sum float32 // x*0 is NaN for what is not finite, and NaN stays
+	for _, x := range f {
+		sum += x * 0
+	}
+	return sum == 0
+}
+
+func floats(b []byte) ([]float32, error) {
+	if len(b)%4 != 0 {
+		return nil, fmt.Errorf("%d bytes are no numbers", len(b))
+	}
+	out := make([]float32, len(b)/4)
+	copy(rawBytes(out), b)
+	return out, nil
+}
