@@ -20,7 +20,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(victimDir); dir != "" {
+	if dir, path := os.Getenv(victimDir), os.Getenv(victimSlice); path != "" {
+		beKilledReplacing(dir, path)
+		return
+	} else if dir != "" {
 		beKilled(dir)
 		return
 	}

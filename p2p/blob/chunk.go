@@ -94,34 +94,58 @@ func readChunk(r io.ReaderAt, m *wire.Manifest, index uint32, buf []byte) ([]byt
 // digest reads size bytes, and not one more, copies them to w and returns their manifest. It fails with
 // centram.Invalid if r has fewer or more.
 func digest(ctx context.Context, r io.Reader, w io.Writer, size int64) (*wire.Manifest, error) {
-	m := &wire.Manifest{Size: uint64(size)}
-	h := sha256.New()
+	d := newDigester(size)
 	buf := make([]byte, wire.ChunkSize)
-	for i := range uint32(m.Count()) {
+	for i := range uint32(d.manifest.Count()) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		data := buf[:chunkLen(m, i)]
+		data := buf[:chunkLen(d.manifest, i)]
 		if n, err := io.ReadFull(r, data); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, centram.Errorf(centram.Invalid, "there are %d bytes, %d were expected", int64(i)*wire.ChunkSize+int64(n), size)
 		} else if err != nil {
 			return nil, err
 		}
-		h.Write(data)
+		d.take(data)
 		if _, err := w.Write(data); err != nil {
 			return nil, explain(err)
-		}
-		if uint64(i) < m.Count()-1 {
-			state := wordsOf(h)
-			m.Chunks = append(m.Chunks, state[:]...)
 		}
 	}
 	if n, _ := io.ReadFull(r, buf[:1]); n > 0 {
 		return nil, centram.Errorf(centram.Invalid, "there are more than the %d bytes that were expected", size)
 	}
-	m.Blob = wire.Hash(h.Sum(nil))
+	return d.end(), nil
+}
+
+// digester makes the manifest of bytes that come in pieces of any size.
+type digester struct {
+	manifest *wire.Manifest // has no Blob before the end
+	hash     hash.Hash
+	done     uint64
+}
+
+func newDigester(size int64) *digester {
+	return &digester{manifest: &wire.Manifest{Size: uint64(size)}, hash: sha256.New()}
+}
+
+// take goes on with b. All b together have as many bytes as the manifest says.
+func (d *digester) take(b []byte) {
+	for len(b) > 0 {
+		n := min(uint64(len(b)), wire.ChunkSize-d.done%wire.ChunkSize)
+		d.hash.Write(b[:n])
+		d.done, b = d.done+n, b[n:]
+		if d.done%wire.ChunkSize == 0 && d.done < d.manifest.Size {
+			state := wordsOf(d.hash)
+			d.manifest.Chunks = append(d.manifest.Chunks, state[:]...)
+		}
+	}
+}
+
+func (d *digester) end() *wire.Manifest {
+	m := d.manifest
+	m.Blob = wire.Hash(d.hash.Sum(nil))
 	if m.Size > 0 {
 		m.Chunks = append(m.Chunks, m.Blob[:]...)
 	}
-	return m, nil
+	return m
 }

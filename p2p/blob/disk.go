@@ -27,6 +27,52 @@ func writeFile(path string, b []byte) error {
 	return syncFolder(filepath.Dir(path))
 }
 
+// batch writes many files of a folder with one wait for the disk instead of one for each.
+type batch struct {
+	dir  string
+	tmps []string
+}
+
+// add writes a file that has no name of its own yet, and returns the one that it has.
+func (b *batch) add(data []byte) (tmp string, err error) {
+	f, err := os.CreateTemp(b.dir, "*"+tmpExt) // mode 0600
+	if err != nil {
+		return "", explain(err)
+	}
+	b.tmps = append(b.tmps, f.Name())
+	_, err = f.Write(data)
+	return f.Name(), explain(errors.Join(err, f.Close()))
+}
+
+// flush forces all that was added to the disk, so that no name comes to stand for half a file.
+func (b *batch) flush() error {
+	if len(b.tmps) > flushEach {
+		if err := flushAll(b.dir); !errors.Is(err, errors.ErrUnsupported) {
+			return explain(err)
+		}
+	}
+	for _, tmp := range b.tmps {
+		f, err := os.OpenFile(tmp, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return explain(err)
+		}
+	}
+	return nil
+}
+
+// flushEach is how many files are forced to the disk each by itself, rather than all that the file system has to write.
+const flushEach = 4
+
+// discard removes what was added and has not been renamed.
+func (b *batch) discard() {
+	for _, tmp := range b.tmps {
+		_ = os.Remove(tmp) // what stays is removed at the next start
+	}
+}
+
 // syncFolder makes new names survive a power cut.
 func syncFolder(dir string) error {
 	d, err := os.Open(dir)

@@ -7,6 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// flushAll forces to the disk what the file system of a folder has to write. It fails with errors.ErrUnsupported where that
+// cannot be done.
+func flushAll(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
+}
+
 // preallocate takes the room for n bytes. It fails with errors.ErrUnsupported where that cannot be done.
 func preallocate(f *os.File, n int64) error {
 	var fs unix.Statfs_t

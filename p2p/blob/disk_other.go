@@ -7,4 +7,6 @@ import (
 	"os"
 )
 
+func flushAll(string) error { return errors.ErrUnsupported }
+
 func preallocate(*os.File, int64) error { return errors.ErrUnsupported }

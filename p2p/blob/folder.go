@@ -1,13 +1,11 @@
 package blob
 
 import (
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/centram/centram/p2p/wire"
 )
@@ -69,10 +67,8 @@ func (s *Store) adopt(blob wire.Hash, files found) error {
 	m := s.readManifest(blob)
 	switch data, link := files[""], files[linkExt]; {
 	case data != nil && m != nil && data.Size() == int64(m.Size):
-		used := files[manifestExt].ModTime()
-		s.whole[blob] = &whole{manifest: m, used: used, noted: used}
-		s.used += data.Size()
-		if err := s.remove(blob, partExt, stateExt, linkExt); err != nil {
+		s.adoptWhole(blob, m, files)
+		if err := s.remove(blob, partExt, stateExt); err != nil {
 			return err
 		}
 	case data != nil && files[partExt] == nil: // begin it again with what is there
@@ -83,7 +79,7 @@ func (s *Store) adopt(blob wire.Hash, files found) error {
 	case files[partExt] != nil:
 		s.adoptPart(blob, files[partExt], m)
 	case link != nil && m != nil:
-		s.adoptLink(blob, m, link.ModTime())
+		s.adoptWhole(blob, m, files)
 	}
 	if s.whole[blob] == nil && s.parts[blob] == nil {
 		return s.remove(blob, manifestExt, linkExt, stateExt, pinExt)
@@ -103,13 +99,20 @@ func (s *Store) adoptPart(blob wire.Hash, data fs.FileInfo, m *wire.Manifest) {
 	s.used += p.size
 }
 
-func (s *Store) adoptLink(blob wire.Hash, m *wire.Manifest, used time.Time) {
-	var l link
-	b, err := os.ReadFile(s.path(blob, linkExt))
-	if err != nil || json.Unmarshal(b, &l) != nil || l.Size != int64(m.Size) {
+// adoptWhole takes in a blob that lies in the folder, in other files, or both.
+func (s *Store) adoptWhole(blob wire.Hash, m *wire.Manifest, files found) {
+	used := files[manifestExt].ModTime()
+	w := &whole{manifest: m, own: files[""] != nil, used: used, noted: used}
+	var links []link
+	if files[linkExt] != nil {
+		links = s.readLinks(blob, m)
+	}
+	if !w.own && len(links) == 0 {
 		return // it has to be hashed again
 	}
-	s.whole[blob] = &whole{manifest: m, link: &l, used: used, noted: used}
+	s.whole[blob] = w
+	s.setLinks(blob, w, links)
+	s.used += w.bytes()
 }
 
 // readManifest returns nil if there is none that can be used.
@@ -154,6 +157,7 @@ func (s *Store) drop(blob wire.Hash) error {
 		return err
 	}
 	if w := s.whole[blob]; w != nil {
+		s.setLinks(blob, w, nil)
 		s.used -= w.bytes()
 	}
 	if p := s.parts[blob]; p != nil {
@@ -162,6 +166,16 @@ func (s *Store) drop(blob wire.Hash) error {
 	delete(s.whole, blob)
 	delete(s.parts, blob)
 	delete(s.pinned, blob)
+	return nil
+}
+
+// disown deletes a blob's own file. The blob is complete by its links. s.mu is held.
+func (s *Store) disown(blob wire.Hash, w *whole) error {
+	if err := s.remove(blob, ""); err != nil {
+		return err
+	}
+	s.used -= w.bytes()
+	w.own = false
 	return nil
 }
 

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/p2p/wire"
@@ -64,8 +62,9 @@ func (s *Store) commit(m *wire.Manifest, from string) error {
 			return err
 		}
 	}
-	if w := s.find(m.Blob); w != nil && w.link == nil {
-		s.touch(m.Blob, w)
+	old := s.whole[m.Blob]
+	if old != nil && old.own {
+		s.touch(m.Blob, old)
 		s.used -= int64(m.Size)
 		return nil
 	}
@@ -76,7 +75,10 @@ func (s *Store) commit(m *wire.Manifest, from string) error {
 	if err := errors.Join(os.Rename(from, s.path(m.Blob, "")), syncFolder(s.Dir)); err != nil {
 		return err
 	}
-	s.whole[m.Blob] = &whole{manifest: m}
+	if old != nil {
+		s.setLinks(m.Blob, old, nil)
+	}
+	s.whole[m.Blob] = &whole{manifest: m, own: true}
 	s.touch(m.Blob, s.whole[m.Blob])
 	_ = s.remove(m.Blob, linkExt) // it would be of no account
 	return nil
@@ -84,35 +86,16 @@ func (s *Store) commit(m *wire.Manifest, from string) error {
 
 // Import keeps a copy of a file. It fails as Put does, and with centram.NotFound if there is no such file.
 func (s *Store) Import(ctx context.Context, path string) (*wire.Manifest, error) {
-	f, l, err := openFile(path)
+	file, err := stampOf(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(file.Path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return s.Put(ctx, f, l.Size)
-}
-
-// openFile opens a file that is to become a blob.
-func openFile(path string) (*os.File, *link, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, nil, fmt.Errorf("find the file: %w", err)
-	}
-	l, err := linkTo(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, centram.Errorf(centram.NotFound, "there is no file %s", path)
-	}
-	if err == nil {
-		err = checkSize(l.Size)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	return f, l, nil
+	return s.Put(ctx, f, file.Size)
 }
 
 func checkSize(n int64) error {

@@ -58,7 +58,7 @@ func (s *Store) reserve(n int64) error {
 			size(over), size(n)).WithHint("Allow blobs more of the disk, or remove some.")
 	}
 	for _, v := range victims {
-		if err := s.drop(v.blob); err != nil {
+		if err := s.evict(v.blob); err != nil {
 			return fmt.Errorf("make room for a blob: %w", err)
 		}
 	}
@@ -76,7 +76,7 @@ type victim struct {
 func (s *Store) removable() []victim {
 	var list []victim
 	for blob, w := range s.whole {
-		if w.link == nil && !s.pinned[blob] && s.parts[blob] == nil {
+		if w.own && !s.pinned[blob] && s.parts[blob] == nil {
 			list = append(list, victim{blob, w.bytes(), w.used})
 		}
 	}
@@ -89,6 +89,14 @@ func (s *Store) removable() []victim {
 		return cmp.Or(a.used.Compare(b.used), slices.Compare(a.blob[:], b.blob[:]))
 	})
 	return list
+}
+
+// evict deletes a blob, or only its own file if another file has it too. s.mu is held.
+func (s *Store) evict(blob wire.Hash) error {
+	if w := s.whole[blob]; w != nil && s.parts[blob] == nil && s.outside(blob, w) != nil {
+		return s.disown(blob, w)
+	}
+	return s.drop(blob)
 }
 
 func (s *Store) unreserve(n int64) {

@@ -5,7 +5,7 @@
 //
 //	HASH           a complete blob
 //	HASH.manifest  its manifest; the file's time is when the blob was last used
-//	HASH.link      instead of HASH: which file outside of the folder is the blob
+//	HASH.link      instead of HASH or beside it: in which other files the blob lies, and where in them; see link
 //	HASH.part      a blob that is not complete yet, at full length
 //	HASH.state     its manifest and which chunks are there; see state
 //	HASH.pin       the blob stays whatever the quota is
@@ -17,7 +17,7 @@
 //   - After a power cut every chunk is there that was forced to the disk. That happens at the first Write after 16 chunks
 //     or one second, and at Close. The chunks written later are hashed when the partial is opened again, and count if
 //     they made it; so does everything if the state is damaged or lost, or if the manifest is another one.
-//   - A blob whose Put or Complete returned is there, whole, after either.
+//   - A blob whose Put or Complete returned is there, whole, after either; so is a link for as long as its file is.
 //
 // A Store, its Partials and Fetch may be used from many goroutines. A folder must be used by one Store at a time.
 package blob
@@ -50,8 +50,11 @@ type Config struct {
 type Store struct {
 	Config
 
+	linking sync.Mutex // held while links are written, which takes longer than mu may be held
+
 	mu     sync.Mutex // guards all below, and the names in the folder
 	whole  map[wire.Hash]*whole
+	known  map[link]wire.Hash  // the links of all in whole
 	parts  map[wire.Hash]*part // a blob may be here too while it is being completed in two ways
 	pinned map[wire.Hash]bool
 	used   int64 // bytes of files, and of those to come
@@ -60,17 +63,18 @@ type Store struct {
 // whole is a complete blob.
 type whole struct {
 	manifest *wire.Manifest
-	link     *link // nil if it lies in the folder
+	own      bool   // it lies in the folder
+	links    []link // where else it lies; set by setLinks
 	used     time.Time
 	noted    time.Time // what the folder says of used
 
-	checked   set // chunks that were right when the file was as old as checkedAt
-	checkedAt time.Time
+	checked   set // chunks that were right in checkedIn
+	checkedIn link
 }
 
 // bytes are what counts for the quota.
 func (w *whole) bytes() int64 {
-	if w.link != nil {
+	if !w.own {
 		return 0
 	}
 	return int64(w.manifest.Size)
@@ -109,7 +113,8 @@ func New(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("make the folder of blobs: %w", err)
 	}
 	s := &Store{
-		Config: cfg, whole: map[wire.Hash]*whole{}, parts: map[wire.Hash]*part{}, pinned: map[wire.Hash]bool{},
+		Config: cfg, whole: map[wire.Hash]*whole{}, known: map[link]wire.Hash{}, parts: map[wire.Hash]*part{},
+		pinned: map[wire.Hash]bool{},
 	}
 	if err := s.scan(); err != nil {
 		return nil, fmt.Errorf("look into the folder of blobs: %w", err)
@@ -145,16 +150,20 @@ func (s *Store) Manifest(blob wire.Hash) (*wire.Manifest, error) {
 }
 
 // Path returns the file of a complete blob. Pin the blob for as long as the file is in use. It fails with
-// centram.NotFound.
+// centram.NotFound, and with centram.Unsupported if the blob is but a range of a file, which Open can read.
 func (s *Store) Path(blob wire.Hash) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := s.find(blob)
-	if w == nil {
+	at := s.find(blob)
+	switch {
+	case at == nil:
 		return "", notHere(blob)
+	case at.link != nil && !at.link.entire():
+		return "", centram.Errorf(centram.Unsupported, "the blob %s is no file of its own: it is %d bytes from %d on of %s", short(blob),
+			at.manifest.Size, at.offset, at.path)
 	}
-	s.touch(blob, w)
-	return s.file(blob, w), nil
+	s.touch(blob, at.whole)
+	return at.path, nil
 }
 
 // Pin keeps a blob, complete or not, from being removed. It fails with centram.NotFound.
@@ -205,7 +214,8 @@ type Info struct {
 	Size   int64
 	Whole  bool
 	Chunks int    // that are there
-	Link   string // the file outside of the folder, or empty
+	Link   string // the file that it lies in, if that is none of the blob's own in the folder
+	Offset int64  // where in Link
 	Pinned bool
 	Used   time.Time
 }
@@ -216,13 +226,14 @@ func (s *Store) List() []Info {
 	defer s.mu.Unlock()
 	var list []Info
 	for blob := range s.whole {
-		w := s.find(blob)
-		if w == nil {
+		at := s.find(blob)
+		if at == nil {
 			continue
 		}
-		i := Info{Blob: blob, Size: int64(w.manifest.Size), Whole: true, Chunks: int(w.manifest.Count()), Used: w.used}
-		if w.link != nil {
-			i.Link = w.link.Path
+		m := at.manifest
+		i := Info{Blob: blob, Size: int64(m.Size), Whole: true, Chunks: int(m.Count()), Used: at.whole.used}
+		if at.link != nil {
+			i.Link, i.Offset = at.path, at.offset
 		}
 		list = append(list, i)
 	}
@@ -240,29 +251,16 @@ func (s *Store) List() []Info {
 	return list
 }
 
-// find returns a complete blob, unless it is a link whose file has changed or is away. s.mu is held.
-func (s *Store) find(blob wire.Hash) *whole {
+// find returns where a complete blob lies, or nil. s.mu is held.
+func (s *Store) find(blob wire.Hash) *place {
 	w := s.whole[blob]
-	if w == nil || w.link == nil {
-		return w
-	}
-	now, err := linkTo(w.link.Path)
-	if err != nil {
-		return nil // it may come back, as an external disk does
-	}
-	if *now != *w.link {
-		s.unlink(blob, w)
+	switch {
+	case w == nil:
 		return nil
+	case w.own:
+		return &place{path: s.path(blob, ""), manifest: w.manifest, whole: w}
 	}
-	return w
-}
-
-// file is where a complete blob lies.
-func (s *Store) file(blob wire.Hash, w *whole) string {
-	if w.link != nil {
-		return w.link.Path
-	}
-	return s.path(blob, "")
+	return s.outside(blob, w)
 }
 
 // touch notes that a blob is used. s.mu is held.

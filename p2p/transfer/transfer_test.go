@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -280,4 +282,69 @@ func TestAPeerThatSendsWrongChunksIsLeft(t *testing.T) {
 			t.Error("the honest source has lost its session")
 		}
 	})
+}
+
+// TestRangesOfAFileGoFromSliceToSlice has tensors of one node's file fetched by another, which puts them in a file of its own
+// and gives them to a third out of that.
+func TestRangesOfAFileGoFromSliceToSlice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := p2ptest.New(t, 1, p2ptest.Faults{Latency: time.Millisecond})
+		model := data(7, 8<<20)
+		ranges := []blob.Range{{Offset: 5, Length: 3<<20 + 1}, {Offset: 4<<20 - 7, Length: 100}, {Offset: 5<<20 + 3, Length: 2 << 20}}
+		path := filepath.Join(t.TempDir(), "model.gguf")
+		if err := os.WriteFile(path, model, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		owner := start(t, net, 1, t.TempDir(), p2p.Config{}, transfer.Config{})
+		list, err := owner.store.LinkRanges(t.Context(), path, ranges, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		me := start(t, net, 2, t.TempDir(), dial(1), transfer.Config{})
+		p2ptest.Eventually(t, 10*time.Second, "a session", func() bool { return len(me.Peers()) == 1 })
+		slice := []byte("head")
+		at := map[wire.Hash]int64{}
+		for i, m := range list {
+			if err := me.Fetch(t.Context(), m.Blob, transfer.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			r := ranges[i]
+			reads(t, me, m.Blob, model[r.Offset:][:r.Length])
+			at[m.Blob] = int64(len(slice))
+			slice = append(slice, model[r.Offset:][:r.Length]...)
+		}
+		path = filepath.Join(t.TempDir(), "slice.gguf")
+		if err := os.WriteFile(path, slice, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := me.store.Replace(t.Context(), path, at, nil); err != nil {
+			t.Fatal(err)
+		}
+		if u := me.store.Usage(); u.Bytes != 0 {
+			t.Errorf("%d bytes are used beside the slice, want 0", u.Bytes)
+		}
+		owner.Kill()
+		owner.stop()
+		third := start(t, net, 3, t.TempDir(), dial(2), transfer.Config{})
+		p2ptest.Eventually(t, 10*time.Second, "a session with the second", func() bool { return third.Peer(me.ID()) != nil })
+		for i, m := range list {
+			if err := third.Fetch(t.Context(), m.Blob, transfer.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			holds(t, third, m.Blob, model[ranges[i].Offset:][:ranges[i].Length])
+		}
+	})
+}
+
+// reads compares a blob, wherever it lies, with what it should be.
+func reads(t *testing.T, p *place, h wire.Hash, want []byte) {
+	t.Helper()
+	f, err := p.store.Open(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%d bytes %v, want the %d of the blob", len(got), err, len(want))
+	}
 }
