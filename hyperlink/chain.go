@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -29,9 +28,10 @@ type Table interface {
 	Close() error
 }
 
-// ChainConfig is what a Chain is made of. All but Adapters and Log is needed. The chain closes Text, Table and Own.
+// ChainConfig is what a Chain is made of. All but Spare and Log is needed. The chain closes Text, Table and Own.
 type ChainConfig struct {
 	Node  *p2p.Node
+	Host  *Host // of the same node: it hears what stages say of each other
 	Text  Text
 	Table Table
 	Own   engine.Stage // the first layers
@@ -39,60 +39,55 @@ type ChainConfig struct {
 	Model wire.Hash
 	// Stages are all of the chain, the first one being this node's.
 	Stages []wire.PlanStage
-	// Adapters finds the name of an adapter's file among peers. Nil means that there are none.
-	Adapters func(engine.AdapterScale) (wire.AdapterScale, error)
-	Log      *slog.Logger
+	// Spare finds another node for a stage, which is none of those that have failed. Nil means that there is none: then the
+	// chain ends with the first stage that is lost.
+	Spare func(ctx context.Context, stage wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error)
+	Log   *slog.Logger
 }
 
-// Chain is a model whose layers are on several machines. It implements engine.Model.
+// Chain is a model whose layers are on several machines. It implements engine.Model and engine.Pipeline.
 type Chain struct {
 	Text
 	cfg ChainConfig
 	id  wire.ChainID
 	log *slog.Logger
 
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup
-	remote []*remote // stages 1 and on
-	next   *outlet
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	wg       sync.WaitGroup
+	deaf     func()
+	troubles chan trouble
 
-	start  sync.Mutex // held while a batch is computed here and sent
+	gate   gate // guards the following: while a machine is being replaced, no batch is begun
 	out    batch
-	ms     []wire.Message
+	next   *edge
 	seq    uint32
 	logits map[int]*row // of each lane
+	failed []centram.PeerID
 
-	mu    sync.Mutex          // guards the following
-	steps map[uint32]*pending // by the frame that is not answered yet
+	mu       sync.Mutex // guards the following
+	epoch    uint32
+	stages   []wire.PlanStage
+	remote   []*remote // stages 1 and on
+	standbys map[uint16]*remote
+	flight   []*pending // steps under way, in order
+	frames   map[uint32]unanswered
+	refill   uint16 // the first stage whose cache may not be what it should be; 0: all are
+	pace     pace
+	accusers map[centram.PeerID]int // how often a node has said that another sends what cannot be right
 }
 
 // remote is a stage on another machine.
 type remote struct {
 	stage uint16
+	id    centram.PeerID
 	peer  *p2p.Peer
 	x     *p2p.Exchange
 	ready *wire.HLReady
 
 	mu   sync.Mutex // guards the following
 	took time.Duration
-}
-
-// row is the memory of the logits of a lane.
-type row struct {
-	logits []float32
-	used   []uint32 // the ids in it, if only some are
-	some   bool
-}
-
-// pending is a step that is under way.
-type pending struct {
-	frames int // not answered yet
-	wanted map[uint32][]*row
-	hidden []float32 // instead of logits, for embeddings
-	rows   [][]float32
-	ended  bool
-	result chan engine.StepResult
+	seq  uint32 // of the last frame that it has computed
 }
 
 // Open puts the chain together: every machine loads its layers, and the chain is there when all are ready. ctx is for that
@@ -101,68 +96,99 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	c := &Chain{Text: cfg.Text, cfg: cfg, log: cfg.Log, logits: map[int]*row{}, steps: map[uint32]*pending{}}
+	c := &Chain{
+		Text: cfg.Text, cfg: cfg, log: cfg.Log, logits: map[int]*row{}, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
+		gate: newGate(), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
+		accusers: map[centram.PeerID]int{},
+	}
 	_, _ = rand.Read(c.id[:]) // never fails
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.deaf = cfg.Host.watch(c)
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
+	c.wg.Go(c.mend)
+	c.wg.Go(c.watch)
 	return c, nil
 }
 
 func (c *Chain) open(ctx context.Context) error {
 	var wg sync.WaitGroup
-	errs := make([]error, len(c.cfg.Stages))
-	c.remote = make([]*remote, len(c.cfg.Stages)-1)
+	errs := make([]error, len(c.stages))
+	c.remote = make([]*remote, len(c.stages)-1)
 	for i := range c.remote {
-		wg.Go(func() { c.remote[i], errs[i] = c.propose(ctx, uint16(i+1)) })
+		stage := uint16(i + 1)
+		wg.Go(func() { c.remote[i], errs[i] = c.propose(ctx, stage, c.stages[stage].Node, 1, false) })
+		if standby := c.stages[stage].Standby; standby != (centram.PeerID{}) {
+			wg.Go(func() {
+				r, err := c.propose(ctx, stage, standby, 1, true)
+				if err != nil {
+					c.log.WarnContext(ctx, "There is no standby", "stage", stage, "err", err)
+					return
+				}
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				c.standbys[stage] = r
+			})
+		}
 	}
 	wg.Wait()
+	for _, r := range c.remote {
+		if r != nil {
+			c.wg.Go(func() { c.listen(r) })
+		}
+	}
+	for _, r := range c.standbys {
+		c.wg.Go(func() { c.listen(r) })
+	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	for _, r := range c.remote {
-		c.wg.Go(func() { c.listen(r) })
+	c.next = &edge{
+		ctx: c.ctx, node: c.cfg.Node, wg: &c.wg, chain: c.id, width: c.cfg.Info.Embedding,
+		broken: func(to centram.PeerID, epoch uint32, err error) { c.report(trouble{1, to, wire.StageLost, err}) },
 	}
-	first := c.remote[0]
-	x, err := first.peer.Open(c.ctx, &wire.KVTrim{Step: wire.Step{Chain: c.id, Epoch: 1}})
-	if err != nil {
+	if err := c.next.connect(ctx, c.stages[1].Node, 1); err != nil {
 		return err
 	}
-	c.next = newOutlet(c.ctx, x, &c.wg)
-	c.wg.Go(func() {
-		defer x.Close()
-		_, err := receive(c.ctx, x) // nothing comes but the reason why it ends
-		c.lost(first, err)
-	})
+	if r := c.standbys[1]; r != nil {
+		_ = c.next.accompany(ctx, r.id, 1) // then it is none
+	}
 	return nil
 }
 
-// propose has a machine load its layers.
-func (c *Chain) propose(ctx context.Context, stage uint16) (*remote, error) {
-	id := c.cfg.Stages[stage].Node
+// propose has a machine load the layers of a stage.
+func (c *Chain) propose(ctx context.Context, stage uint16, id centram.PeerID, epoch uint32, standby bool) (*remote, error) {
 	failed := func(err error) (*remote, error) {
 		return nil, centram.Errorf(centram.CodeOf(err), "the layers for %s are not ready: %w", id.Short(), err)
 	}
-	p, err := session(ctx, c.cfg.Node, id)
+	p, err := session(ctx, c.cfg.Node, id, meetFor)
 	if err != nil {
 		return failed(err)
 	}
 	info := c.cfg.Info
+	stages := append([]wire.PlanStage(nil), c.stages...)
+	if !standby {
+		stages[stage].Node = id
+		if stages[stage].Standby == id {
+			stages[stage].Standby = centram.PeerID{}
+		}
+	}
 	x, err := p.Open(c.ctx, &wire.HLPlan{
-		Chain: c.id, Epoch: 1, Model: c.cfg.Model, Layers: uint16(info.Layers), Width: uint32(info.Embedding), Stages: c.cfg.Stages, Stage: stage,
+		Chain: c.id, Epoch: epoch, Model: c.cfg.Model, Layers: uint16(info.Layers), Width: uint32(info.Embedding),
+		Stages: stages, Stage: stage, Standby: standby,
 		Rows: wire.F32, PromptRows: wire.F32, Keys: wire.F16, Values: wire.F16, Context: uint32(info.Context), Lanes: uint16(info.Sequences),
-		Tokens: uint16(info.BatchSize), Frames: 2 * uint16(len(c.cfg.Stages)), Privacy: wire.Friend, ReadyMs: uint32(readyFor.Milliseconds()),
+		Tokens: uint16(info.BatchSize), Frames: 2 * uint16(len(stages)), Privacy: wire.Friend, ReadyMs: uint32(readyFor.Milliseconds()),
 	})
 	if err != nil {
 		return failed(err)
 	}
 	stop := context.AfterFunc(ctx, x.Abort)
-	r := &remote{stage: stage, peer: p, x: x}
+	r := &remote{stage: stage, id: id, peer: p, x: x}
 	for r.ready == nil {
 		m, err := x.Receive(c.ctx)
 		if err == nil {
-			err = r.takes(m, c.cfg.Stages[stage].Weights)
+			err = r.takes(m, stages[stage].Weights)
 		}
 		if err != nil {
 			x.Close()
@@ -194,13 +220,13 @@ func (r *remote) takes(m wire.Message, weights wire.Hash) error {
 	return nil
 }
 
-// listen takes what a stage sends until the chain ends.
+// listen takes what a stage sends until its part in the chain ends.
 func (c *Chain) listen(r *remote) {
 	defer r.x.Close()
 	for {
 		m, err := r.x.Receive(c.ctx)
 		if err != nil {
-			c.lost(r, err)
+			c.report(trouble{r.stage, r.id, wire.StageLost, err})
 			return
 		}
 		ret, ok := m.(*wire.ActRet)
@@ -208,32 +234,9 @@ func (c *Chain) listen(r *remote) {
 			continue
 		}
 		if err := c.returned(r, ret); err != nil {
-			c.lost(r, err)
+			c.report(trouble{r.stage, r.id, wire.StageWrong, err})
 			return
 		}
-	}
-}
-
-// lost ends the chain.
-func (c *Chain) lost(r *remote, err error) {
-	if err == nil {
-		err = errors.New("it has ended the chain")
-	}
-	c.cancel(centram.Errorf(centram.Unavailable, "%s, which computes a part of the model, is lost: %w", r.peer.ID().Short(), err).
-		WithHint("Ask again: the model will be put together from the machines that are there."))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for seq, p := range c.steps {
-		delete(c.steps, seq)
-		p.end(context.Cause(c.ctx))
-	}
-}
-
-// end says how the step went. Only the first time counts.
-func (p *pending) end(err error) {
-	if !p.ended {
-		p.ended = true
-		p.result <- engine.StepResult{Output: engine.Output{Logits: p.rows}, Err: err}
 	}
 }
 
@@ -243,62 +246,23 @@ func (c *Chain) returned(r *remote, m *wire.ActRet) error {
 		return &wire.Status{Code: wire.Malformed, Detail: "an answer to another chain's frame"}
 	}
 	r.mu.Lock()
-	r.took = time.Duration(m.ComputeUs) * time.Microsecond
+	r.took, r.seq = time.Duration(m.ComputeUs)*time.Microsecond, max(r.seq, m.Seq)
 	r.mu.Unlock()
-	if int(r.stage) != len(c.cfg.Stages)-1 {
-		return nil
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.steps[m.Seq]
-	if p == nil {
-		return nil // of a step that was given up
-	}
-	delete(c.steps, m.Seq)
-	if err := p.take(m, c.cfg.Info); err != nil {
-		p.end(err)
-		return err
-	}
-	if p.frames--; p.frames == 0 {
-		p.end(nil)
-	}
-	return nil
-}
-
-// take puts the rows of an answer where they are wanted.
-func (p *pending) take(m *wire.ActRet, info engine.Info) error {
-	want := p.wanted[m.Seq]
-	wrong := func() error {
-		return &wire.Status{Code: wire.Malformed, Detail: fmt.Sprintf("an answer of %d rows of %d %s, want %d", m.Tokens, m.Width, m.Kind, len(want))}
-	}
-	if m.Kind == wire.HiddenRows {
-		f, err := floats(m.Rows)
-		if err != nil || p.hidden == nil || int(m.Width) != info.Embedding || !finite(f) {
-			return wrong()
-		}
-		p.hidden = append(p.hidden, f...)
+	if int(r.stage) != len(c.stages)-1 || m.Epoch != c.epoch || c.remote[r.stage-1] != r {
 		return nil
 	}
-	if int(m.Tokens) != len(want) {
-		return wrong()
+	u, ok := c.frames[m.Seq]
+	if !ok {
+		return nil
 	}
-	for i, w := range want {
-		switch {
-		case m.Kind == wire.TopRows && w.some && m.DType == wire.F32:
-			n := 8 * int(m.Width)
-			var ok bool
-			if w.used, ok = spread(w.logits, w.used, m.Rows[i*n:(i+1)*n]); !ok {
-				return wrong()
-			}
-		case m.Kind == wire.LogitRows && !w.some && int(m.Width) == len(w.logits) && m.DType == wire.F32:
-			n := 4 * len(w.logits)
-			copy(rawBytes(w.logits), m.Rows[i*n:])
-			if !finite(w.logits) {
-				return wrong()
-			}
-		default:
-			return wrong()
-		}
+	if err := u.step.take(u.frame, m); err != nil {
+		return err // it stays under way: another machine will do it
+	}
+	delete(c.frames, m.Seq)
+	if u.step.left--; u.step.left == 0 {
+		c.landed(u.step)
 	}
 	return nil
 }
@@ -323,90 +287,85 @@ func (c *Chain) Step(ctx context.Context, b engine.Batch) (engine.Output, error)
 // Depth implements engine.Pipeline.
 func (c *Chain) Depth() (groups, steps int) { return len(c.cfg.Stages), 2 * len(c.cfg.Stages) }
 
-// Start implements engine.Pipeline: it computes the batch here and sends it on.
+// Start implements engine.Pipeline: it computes the batch here and sends it on. While a lost machine is being replaced it
+// waits.
 func (c *Chain) Start(ctx context.Context, b engine.Batch) (<-chan engine.StepResult, error) {
-	if err := context.Cause(c.ctx); err != nil {
-		return nil, err
-	}
 	adapters, err := c.adapters(b.Adapters)
 	if err != nil {
 		return nil, err
 	}
-	c.start.Lock()
-	defer c.start.Unlock()
+	if err := c.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer c.leave()
 	c.out.cut(b.Rows, adapters)
-	p := &pending{frames: len(c.out.frames), wanted: map[uint32][]*row{}, result: make(chan engine.StepResult, 1)}
-	return p.result, c.send(ctx, b.Adapters, p)
+	hidden, err := c.first(ctx, b.Adapters)
+	if err != nil {
+		return nil, err
+	}
+	p := newPending(c.out.frames, hidden)
+	for i := range p.batch {
+		c.expect(p, i)
+	}
+	c.mu.Lock()
+	c.flight = append(c.flight, p)
+	c.mu.Unlock()
+	c.send(p)
+	return p.result, nil
 }
 
-// send computes what is in c.out here and sends it to the next stage.
-func (c *Chain) send(ctx context.Context, adapters []engine.AdapterScale, p *pending) error {
+// enter waits for the chain to be free for a batch.
+func (c *Chain) enter(ctx context.Context) error {
+	select {
+	case <-c.gate:
+		if err := context.Cause(c.ctx); err != nil {
+			c.leave()
+			return err
+		}
+		return nil
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *Chain) leave() { c.gate.Unlock() }
+
+// first computes the layers that are here.
+func (c *Chain) first(ctx context.Context, adapters []engine.AdapterScale) ([]float32, error) {
 	b := &c.out
 	b.Hidden = b.Hidden[:0]
 	var err error
 	for _, r := range b.Rows {
 		if b.Hidden, err = c.cfg.Table.Lookup(b.Hidden, r.Token); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	own := b.StageBatch
 	own.Adapters = adapters
-	out, err := c.cfg.Own.Run(ctx, own)
-	if err != nil {
-		return err
-	}
-	for i := range b.frames {
-		f := &b.frames[i]
-		c.seq++
-		f.Chain, f.Epoch, f.Seq = c.id, 1, c.seq
-		f.Width = uint32(c.cfg.Info.Embedding)
-		c.expect(p, f)
-	}
-	c.mu.Lock()
-	for i := range b.frames {
-		c.steps[b.frames[i].Seq] = p
-	}
-	c.mu.Unlock()
-	c.ms = b.forward(c.ms[:0], out.Hidden, c.cfg.Info.Embedding)
-	if err := c.next.send(c.ctx, c.ms); err != nil {
-		c.lost(c.remote[0], err)
-		return context.Cause(c.ctx)
-	}
-	return nil
-}
-
-// expect makes room for the logits that a frame asks for.
-func (c *Chain) expect(p *pending, f *wire.ActFwd) {
-	if f.Want != wire.LogitRows && f.Want != wire.TopRows {
-		return
-	}
-	n := 1
-	if f.Flags&wire.FwdEvery != 0 {
-		n = int(f.Tokens)
-	}
-	for i := range n {
-		r := c.room(int(f.Lane), i, f.Want == wire.TopRows)
-		p.wanted[f.Seq] = append(p.wanted[f.Seq], r)
-		p.rows = append(p.rows, r.logits)
-	}
-}
-
-// room is the memory for the i-th row of a lane's step.
-func (c *Chain) room(lane, i int, some bool) *row {
-	key := lane + i*c.cfg.Info.Sequences
-	r := c.logits[key]
-	if r == nil {
-		r = &row{logits: make([]float32, c.cfg.Info.VocabSize)}
-		c.logits[key] = r
-	}
-	if some && !r.some {
-		for j := range r.logits {
-			r.logits[j] = impossible
+	for _, f := range b.frames {
+		if err := c.cfg.Own.Trim(int(f.Lane), int(f.Pos)); err != nil {
+			return nil, err
 		}
-		r.used = r.used[:0]
 	}
-	r.some = some
-	return r
+	out, err := c.cfg.Own.Run(ctx, own)
+	return out.Hidden, err
+}
+
+// send sends a step's frames, with numbers of their own, to the next stage.
+func (c *Chain) send(p *pending) {
+	c.mu.Lock()
+	p.left = len(p.batch)
+	for i := range p.batch {
+		f := &p.batch[i]
+		c.seq++
+		f.Chain, f.Epoch, f.Seq = c.id, c.epoch, c.seq
+		c.frames[f.Seq] = unanswered{p, i}
+	}
+	p.sent = time.Now()
+	c.mu.Unlock()
+	c.next.send(p.batch, p.hidden)
 }
 
 func (c *Chain) adapters(list []engine.AdapterScale) (wire.Hash, error) {
@@ -418,17 +377,19 @@ func (c *Chain) adapters(list []engine.AdapterScale) (wire.Hash, error) {
 
 // Trim implements engine.Runner. The other stages are told when a lane is given up; else the next frame tells them.
 func (c *Chain) Trim(seq, pos int) error {
-	c.start.Lock()
-	defer c.start.Unlock()
+	if err := c.enter(c.ctx); err != nil {
+		return err
+	}
+	defer c.leave()
 	if err := c.cfg.Own.Trim(seq, pos); err != nil || pos > 0 {
 		return err
 	}
-	if err := context.Cause(c.ctx); err != nil {
-		return err
-	}
 	c.seq++
-	trim := &wire.KVTrim{Step: wire.Step{Chain: c.id, Epoch: 1, Seq: c.seq, Lane: uint16(seq)}}
-	return c.next.send(c.ctx, []wire.Message{trim})
+	c.mu.Lock()
+	epoch := c.epoch
+	c.mu.Unlock()
+	c.next.trim(&wire.KVTrim{Step: wire.Step{Chain: c.id, Epoch: epoch, Seq: c.seq, Lane: uint16(seq)}})
+	return nil
 }
 
 // Embed implements engine.Model.
@@ -438,12 +399,27 @@ func (c *Chain) Embed(ctx context.Context, inputs [][]engine.Token) ([][]float32
 
 // Close ends the chain and frees what is here.
 func (c *Chain) Close() error {
-	c.cancel(centram.Errorf(centram.Unavailable, "the model was unloaded"))
+	c.end(centram.Errorf(centram.Unavailable, "the model was unloaded"))
+	c.deaf()
 	c.wg.Wait()
-	for _, r := range c.remote {
-		if r != nil {
-			r.x.Close()
-		}
-	}
 	return errors.Join(c.cfg.Own.Close(), c.cfg.Table.Close(), c.cfg.Text.Close())
+}
+
+// end ends the chain, and what is under way with the reason.
+func (c *Chain) end(why error) {
+	c.cancel(why)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.flight {
+		p.end(context.Cause(c.ctx))
+	}
+	c.flight = nil
+	clear(c.frames)
+}
+
+// Stages is what the chain is made of now.
+func (c *Chain) Stages() []wire.PlanStage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stages // replaced, never changed
 }

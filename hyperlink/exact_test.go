@@ -138,7 +138,7 @@ func (m *model) chain(t testing.TB, nodes []*node, cfg local.Config, cuts ...int
 		t.Fatal(err)
 	}
 	c, err := hyperlink.Open(t.Context(), hyperlink.ChainConfig{
-		Node: nodes[0].Node, Text: text, Table: table, Own: own, Info: info, Model: wire.Hash{1}, Stages: stages, Log: slog.New(slog.DiscardHandler),
+		Node: nodes[0].Node, Host: nodes[0].host, Text: text, Table: table, Own: own, Info: info, Model: wire.Hash{1}, Stages: stages, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

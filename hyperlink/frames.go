@@ -1,7 +1,6 @@
 package hyperlink
 
 import (
-	"fmt"
 	"math"
 	"unsafe"
 
@@ -38,17 +37,14 @@ func (b *batch) add(f *wire.ActFwd) {
 	b.frames = append(b.frames, head)
 }
 
-// forward returns the frames with the rows that the stage has computed, for the next one. They point into hidden.
-func (b *batch) forward(out []wire.Message, hidden []float32, width int) []wire.Message {
-	at := 0
+// end is how far a lane is with the frames of the batch, if it has length without them.
+func (b *batch) end(lane uint16, length int) int {
 	for i := range b.frames {
-		f := &b.frames[i]
-		n := int(f.Tokens) * width
-		f.Rows = rawBytes(hidden[at : at+n])
-		at += n
-		out = append(out, f)
+		if f := &b.frames[i]; f.Lane == lane {
+			length = int(f.Pos) + int(f.Tokens)
+		}
 	}
-	return out
+	return length
 }
 
 // cut puts the rows of a batch into frames, one for each run of rows of one lane. A run ends at a row whose logits are
@@ -106,13 +102,4 @@ func finite(f []float32) bool {
 		sum += x * 0
 	}
 	return sum == 0
-}
-
-func floats(b []byte) ([]float32, error) {
-	if len(b)%4 != 0 {
-		return nil, fmt.Errorf("%d bytes are no numbers", len(b))
-	}
-	out := make([]float32, len(b)/4)
-	copy(rawBytes(out), b)
-	return out, nil
 }

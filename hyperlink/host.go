@@ -28,8 +28,9 @@ type Host struct {
 	cfg HostConfig
 	log *slog.Logger
 
-	mu    sync.Mutex // guards the following
-	seats map[wire.ChainID]*seat
+	mu     sync.Mutex // guards the following
+	seats  map[wire.ChainID]*seat
+	chains map[wire.ChainID]*Chain // of which this node is the head
 }
 
 // NewHost makes the host and registers what it answers. It is to be called before the node runs.
@@ -37,9 +38,10 @@ func NewHost(cfg HostConfig) *Host {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	h := &Host{cfg: cfg, log: cfg.Log, seats: map[wire.ChainID]*seat{}}
+	h := &Host{cfg: cfg, log: cfg.Log, seats: map[wire.ChainID]*seat{}, chains: map[wire.ChainID]*Chain{}}
 	p2p.Serve(cfg.Node.Mux(), h.plan)
 	p2p.Serve(cfg.Node.Mux(), h.frames)
+	p2p.On(cfg.Node.Mux(), h.reroute)
 	return h
 }
 
@@ -108,6 +110,11 @@ func (h *Host) plan(ctx context.Context, p *p2p.Peer, q *wire.HLPlan, x *p2p.Exc
 		return err
 	}
 	defer h.leave(s)
+	if next := int(q.Stage) + 1; q.Epoch == 1 && next < len(q.Stages) {
+		if _, err := session(ctx, h.cfg.Node, q.Stages[next].Node, meetFor); err != nil {
+			return err
+		}
+	}
 	h.log.InfoContext(ctx, "Layers of a model are served", "peer", p.ID().Short(), "first", a.Layers.First, "end", a.Layers.End, "of", a.Whole)
 	err = x.SendMore(ctx, &wire.HLReady{
 		Chain: q.Chain, Epoch: q.Epoch, Stage: q.Stage, Weights: a.Weights,
@@ -116,7 +123,9 @@ func (h *Host) plan(ctx context.Context, p *p2p.Peer, q *wire.HLPlan, x *p2p.Exc
 	if err != nil {
 		return err
 	}
-	return s.run(ctx)
+	err = s.run(ctx)
+	h.log.InfoContext(ctx, "Layers of a model are no longer served", "peer", p.ID().Short(), "err", err)
+	return err
 }
 
 // assignment checks that a plan is one for this node, and one that it can do.
@@ -158,16 +167,49 @@ func (h *Host) leave(s *seat) {
 
 // frames serves the stream of frames that the stage before has opened.
 func (h *Host) frames(ctx context.Context, p *p2p.Peer, q *wire.KVTrim, x *p2p.Exchange) error {
-	h.mu.Lock()
-	s := h.seats[q.Chain]
-	h.mu.Unlock()
-	switch {
-	case s == nil:
+	s := h.find(q.Chain)
+	if s == nil {
 		return &wire.Status{Code: wire.NotFound, Detail: "no stage of this chain is served here"}
-	case s.plan.Stages[s.plan.Stage-1].Node != p.ID():
+	}
+	if err := s.reach(ctx, q.Epoch); err != nil {
+		return err
+	}
+	if !s.follows(p.ID()) {
 		return &wire.Status{Code: wire.Denied, Detail: "another node is to send the frames of this chain"}
 	}
 	return s.feed(ctx, q, x)
+}
+
+func (h *Host) find(id wire.ChainID) *seat {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.seats[id]
+}
+
+// reroute takes the head's word that another node is a stage now, or a stage's word that it cannot reach the next one.
+func (h *Host) reroute(_ context.Context, p *p2p.Peer, m *wire.HLReroute) error {
+	h.mu.Lock()
+	s, c := h.seats[m.Chain], h.chains[m.Chain]
+	h.mu.Unlock()
+	switch {
+	case c != nil:
+		c.told(p.ID(), m)
+	case s != nil && s.head.ID() == p.ID() && m.Node != (centram.PeerID{}):
+		s.wg.Go(func() { s.reroute(m) }) // it replays: nothing else of the head would be read meanwhile
+	}
+	return nil
+}
+
+// watch has a chain of this node hear what its stages say.
+func (h *Host) watch(c *Chain) (stop func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.chains[c.id] = c
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.chains, c.id)
+	}
 }
 
 // receive reads the next message of an exchange whose other end may just be done.

@@ -13,6 +13,7 @@ import (
 type outlet struct {
 	x     *p2p.Exchange
 	queue chan []wire.Message
+	stop  func() // ends the stream; nil if that is another's
 
 	mu      sync.Mutex // guards the following
 	waiting int        // batches in the queue or being written

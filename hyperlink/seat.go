@@ -3,6 +3,7 @@ package hyperlink
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -25,22 +26,24 @@ type seat struct {
 	info  engine.StageInfo
 	since time.Time
 	last  bool
+	back  *p2p.Exchange // the head's plan
 
 	tokensIn, tokensOut, bytes atomic.Uint64
 
-	computing sync.Mutex // held by who reads frames, of which there is one
+	computing gate // guards the following, and the use of stage
 	epoch     uint32
-	seq       uint32 // of the frame that came last
+	passed    chan struct{}    // closed and made anew when an epoch begins
+	nodes     []centram.PeerID // of the stages, in this epoch
+	active    bool             // false in a standby, whose work nobody sees
+	seq       uint32           // of the frame that came last
 	lanes     []laneState
 	in        batch
-	ms        []wire.Message
 	rets      []wire.ActRet
+	ms        []wire.Message
 	raw       []byte // rows of rets
 	best      []candidate
-	back      *p2p.Exchange
 	returns   *outlet
-	next      *outlet // nil before the first frame, and in the last stage
-	reported  time.Time
+	next      *edge
 
 	ctx    context.Context // of the chain, for what the stage sends
 	cancel context.CancelCauseFunc
@@ -55,11 +58,17 @@ type laneState struct {
 
 func newSeat(ctx context.Context, h *Host, head *p2p.Peer, x *p2p.Exchange, plan *wire.HLPlan, stage engine.Stage) *seat {
 	s := &seat{
-		host: h, head: head, back: x, plan: plan, stage: stage, info: stage.Info(), since: time.Now(),
-		last: int(plan.Stage) == len(plan.Stages)-1, epoch: plan.Epoch, lanes: make([]laneState, plan.Lanes),
+		host: h, head: head, back: x, plan: plan, stage: stage, info: stage.Info(), since: time.Now(), active: !plan.Standby,
+		last: int(plan.Stage) == len(plan.Stages)-1, epoch: plan.Epoch, lanes: make([]laneState, plan.Lanes), passed: make(chan struct{}), computing: newGate(),
+	}
+	for _, p := range plan.Stages {
+		s.nodes = append(s.nodes, p.Node)
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.returns = newOutlet(s.ctx, x, &s.wg)
+	if !s.last {
+		s.next = &edge{ctx: s.ctx, node: h.cfg.Node, wg: &s.wg, chain: plan.Chain, width: s.info.Width, broken: s.neighbourLost}
+	}
 	return s
 }
 
@@ -91,7 +100,7 @@ func (s *seat) try(ctx context.Context) (time.Duration, error) {
 
 // run keeps the stage until the head ends the chain or is gone.
 func (s *seat) run(ctx context.Context) error {
-	m, err := receive(s.ctx, s.back)
+	m, err := s.headEnds()
 	if cause := context.Cause(s.ctx); cause != nil && ctx.Err() == nil {
 		// Whoever is to blame for it, the head is told and not blamed.
 		err = &wire.Status{Code: wire.Failed, Detail: cause.Error()}
@@ -109,6 +118,25 @@ func (s *seat) run(ctx context.Context) error {
 	})
 }
 
+// headEnds waits until the head ends its side of the plan, or the stage cannot go on.
+func (s *seat) headEnds() (wire.Message, error) {
+	type heard struct {
+		m   wire.Message
+		err error
+	}
+	ears := make(chan heard, 1)
+	go func() { // ends with the stream, which the plan's handler leaves behind
+		m, err := receive(s.ctx, s.back)
+		ears <- heard{m, err}
+	}()
+	select {
+	case h := <-ears:
+		return h.m, h.err
+	case <-s.ctx.Done():
+		return nil, context.Cause(s.ctx)
+	}
+}
+
 // close returns when the batch under way is over and nothing is sent any more.
 func (s *seat) close() {
 	s.cancel(nil)
@@ -119,12 +147,10 @@ func (s *seat) close() {
 
 // feed computes the frames of a stream until it ends.
 func (s *seat) feed(ctx context.Context, open *wire.KVTrim, x *p2p.Exchange) error {
-	s.computing.Lock()
-	defer s.computing.Unlock()
-	if s.ctx.Err() != nil || open.Epoch != s.epoch {
-		return &wire.Status{Code: wire.Stale, Detail: fmt.Sprintf("the chain is in epoch %d", s.epoch)}
-	}
 	defer context.AfterFunc(s.ctx, x.Abort)()
+	if err := s.reach(ctx, open.Epoch); err != nil {
+		return err
+	}
 	for {
 		m, err := receive(ctx, x)
 		if m == nil || err != nil {
@@ -132,11 +158,15 @@ func (s *seat) feed(ctx context.Context, open *wire.KVTrim, x *p2p.Exchange) err
 		}
 		switch m := m.(type) {
 		case *wire.ActFwd:
-			err = s.frame(ctx, m)
+			err = s.take(ctx, m.Epoch, func() error { return s.frame(m) })
 		case *wire.KVTrim:
-			err = s.trim(ctx, m)
+			err = s.take(ctx, m.Epoch, func() error { return s.trim(m) })
 		default:
-			err = &wire.Status{Code: wire.Malformed, Detail: wire.RowFor(m).Name + " is no frame"}
+			err = fault("%s is no frame", wire.RowFor(m).Name)
+		}
+		if wrong, ok := errors.AsType[*wrongInput](err); ok {
+			s.accuse(wrong)
+			return &wire.Status{Code: wire.Malformed, Detail: wrong.Error()}
 		}
 		if err != nil {
 			s.cancel(err)
@@ -145,9 +175,96 @@ func (s *seat) feed(ctx context.Context, open *wire.KVTrim, x *p2p.Exchange) err
 	}
 }
 
+// wrongInput is what only the stage before can be the cause of.
+type wrongInput struct{ reason string }
+
+func (w *wrongInput) Error() string { return w.reason }
+
+func fault(format string, args ...any) error { return &wrongInput{fmt.Sprintf(format, args...)} }
+
+// accuse tells the head that the stage before sends what cannot be right, and waits for another one.
+func (s *seat) accuse(wrong *wrongInput) {
+	s.host.log.Info("The stage before sends what cannot be right", "err", wrong)
+	_ = s.head.Tell(s.ctx, &wire.HLReroute{Chain: s.plan.Chain, Epoch: s.epochNow(), Stage: s.plan.Stage - 1, Cause: wire.StageWrong})
+}
+
+func (s *seat) epochNow() uint32 {
+	s.computing.Lock()
+	defer s.computing.Unlock()
+	return s.epoch
+}
+
+// take runs f for a frame of an epoch. One of an older epoch is for nobody; for a newer one the head's word is on its way,
+// in another stream.
+func (s *seat) take(ctx context.Context, epoch uint32, f func() error) error {
+	if err := s.reach(ctx, epoch); err != nil {
+		return err
+	}
+	s.computing.Lock()
+	defer s.computing.Unlock()
+	if epoch < s.epoch || s.ctx.Err() != nil {
+		return nil
+	}
+	return f()
+}
+
+// reach waits until the chain is in an epoch, or in a later one.
+func (s *seat) reach(ctx context.Context, epoch uint32) error {
+	var late <-chan time.Time
+	for {
+		s.computing.Lock()
+		now, passed := s.epoch, s.passed
+		s.computing.Unlock()
+		if now >= epoch {
+			return nil
+		}
+		if late == nil {
+			late = time.After(meetFor)
+		}
+		select {
+		case <-passed:
+		case <-late:
+			return &wire.Status{Code: wire.Stale, Detail: fmt.Sprintf("the chain is in epoch %d, not in %d", now, epoch)}
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// reroute begins a new epoch, in which another node is a stage.
+func (s *seat) reroute(m *wire.HLReroute) {
+	s.computing.Lock()
+	defer s.computing.Unlock()
+	if m.Epoch <= s.epoch || int(m.Stage) >= len(s.nodes) || s.ctx.Err() != nil {
+		return
+	}
+	s.epoch = m.Epoch
+	s.nodes[m.Stage] = m.Node
+	s.in.reset()
+	if m.Stage == s.plan.Stage && m.Node == s.host.cfg.Node.ID() {
+		s.active = true
+	}
+	if s.next != nil && s.active {
+		to := s.nodes[s.plan.Stage+1]
+		if err := s.next.reroute(s.ctx, to, s.epoch, m.Lanes, m.Replay == s.plan.Stage+1); err != nil {
+			s.neighbourLost(to, s.epoch, err)
+		}
+	}
+	close(s.passed)
+	s.passed = make(chan struct{})
+}
+
+// neighbourLost tells the head that the next stage takes no frames. The head decides what is to be done.
+func (s *seat) neighbourLost(to centram.PeerID, epoch uint32, err error) {
+	s.host.log.Info("The next stage takes no frames", "peer", to.Short(), "err", err)
+	_ = s.head.Tell(s.ctx, &wire.HLReroute{Chain: s.plan.Chain, Epoch: epoch, Stage: s.plan.Stage + 1, Cause: wire.StageLost})
+}
+
 // frame takes a frame, and computes the batch that it ends.
-func (s *seat) frame(ctx context.Context, f *wire.ActFwd) error {
-	if fresh, err := s.check(&f.Step); err != nil || !fresh {
+func (s *seat) frame(f *wire.ActFwd) error {
+	if fresh, err := s.check(&f.Step, f.Flags&wire.FwdReplay != 0); err != nil || !fresh {
 		return err
 	}
 	switch {
@@ -165,44 +282,41 @@ func (s *seat) frame(ctx context.Context, f *wire.ActFwd) error {
 		return nil
 	}
 	defer s.in.reset()
-	return s.compute(ctx)
+	return s.compute()
 }
 
-// check holds a frame against the chain. It is false for one that came before.
-func (s *seat) check(f *wire.Step) (fresh bool, err error) {
+// check holds a frame against the chain. It is false for one that came before. What is replayed has no number: it says again
+// what came before.
+func (s *seat) check(f *wire.Step, replayed bool) (fresh bool, err error) {
 	switch {
-	case f.Chain != s.plan.Chain || f.Epoch != s.epoch:
-		return false, fault("a frame of another chain or epoch")
+	case f.Chain != s.plan.Chain:
+		return false, fault("a frame of another chain")
 	case int(f.Lane) >= len(s.lanes):
 		return false, fault("lane %d of %d", f.Lane, len(s.lanes))
-	case int(f.Pos) > s.lanes[f.Lane].length && f.Seq > s.seq:
-		return false, fault("a frame for position %d of lane %d, which has %d", f.Pos, f.Lane, s.lanes[f.Lane].length)
-	case f.Seq <= s.seq && s.seq != 0:
+	case !replayed && f.Seq <= s.seq:
 		return false, nil
+	case int(f.Pos) > s.in.end(f.Lane, s.lanes[f.Lane].length):
+		return false, fault("a frame for position %d of lane %d, which has %d", f.Pos, f.Lane, s.lanes[f.Lane].length)
 	}
-	s.seq = f.Seq
+	if !replayed {
+		s.seq = f.Seq
+	}
 	return true, nil
 }
 
-func fault(format string, args ...any) error {
-	return &wire.Status{Code: wire.Malformed, Detail: fmt.Sprintf(format, args...)}
-}
-
-func (s *seat) trim(ctx context.Context, t *wire.KVTrim) error {
-	if fresh, err := s.check(&t.Step); err != nil || !fresh {
+func (s *seat) trim(t *wire.KVTrim) error {
+	if fresh, err := s.check(&t.Step, false); err != nil || !fresh {
 		return err
 	}
 	if err := s.cutLane(&s.lanes[t.Lane], int(t.Lane), int(t.Pos)); err != nil {
 		return err
 	}
-	if s.last {
+	if s.next == nil || !s.active {
 		return nil
 	}
-	next, err := s.toNext(ctx)
-	if err != nil {
-		return err
-	}
-	return next.send(s.ctx, []wire.Message{t})
+	s.open()
+	s.next.trim(t)
+	return nil
 }
 
 // cutLane forgets the lane from pos on.
@@ -215,10 +329,10 @@ func (s *seat) cutLane(l *laneState, lane, pos int) error {
 }
 
 // compute runs the batch and sends on what comes out.
-func (s *seat) compute(ctx context.Context) error {
+func (s *seat) compute() error {
 	b := &s.in
 	if !finite(b.Hidden) {
-		return &wire.Status{Code: wire.Failed, Detail: fmt.Sprintf("what came from stage %d is not finite", s.plan.Stage-1)}
+		return fault("what came from stage %d is not finite", s.plan.Stage-1)
 	}
 	for i := range b.frames {
 		f := &b.frames[i]
@@ -237,134 +351,49 @@ func (s *seat) compute(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(began)
-	s.tokensIn.Add(uint64(len(b.Rows)))
-	s.bytes.Add(uint64(4 * len(b.Hidden)))
+	replayed := b.frames[0].Flags&wire.FwdReplay != 0
+	switch {
+	case !s.active: // fills its cache and nothing else; but should it come to be the stage, the next may need it again
+		if s.next != nil {
+			s.next.history.add(b.frames, out.Hidden, s.info.Width)
+		}
+		return nil
+	case s.last && replayed:
+		return nil
+	case !replayed:
+		s.tokensIn.Add(uint64(len(b.Rows)))
+		s.bytes.Add(uint64(4 * len(b.Hidden)))
+	}
 	if s.last {
 		return s.answer(out, took)
 	}
-	next, err := s.toNext(ctx)
-	if err != nil {
-		return err
-	}
-	s.ms = b.forward(s.ms[:0], out.Hidden, s.info.Width)
-	if err := next.send(s.ctx, s.ms); err != nil {
-		return err
-	}
-	return s.report(b, took)
-}
-
-// report tells the head now and then how long a batch takes.
-func (s *seat) report(b *batch, took time.Duration) error {
-	if time.Since(s.reported) < reportEvery {
+	s.open()
+	s.next.send(b.frames, out.Hidden)
+	if replayed {
 		return nil
 	}
-	s.reported = time.Now()
+	// The head learns from it how long a batch takes here, and how far it has come if nothing comes out at the end.
 	r := s.ret(&b.frames[len(b.frames)-1], took)
 	return s.returns.send(s.ctx, []wire.Message{&r})
 }
 
-// ret begins the answer to a frame.
-func (s *seat) ret(f *wire.ActFwd, took time.Duration) wire.ActRet {
-	r := wire.ActRet{Step: f.Step, Stage: s.plan.Stage, ComputeUs: uint32(took.Microseconds())}
-	r.Pos = f.Pos + uint32(f.Tokens)
-	return r
+// open opens the stream to the next stage with the first frame, and the one to its standby.
+func (s *seat) open() {
+	if s.next.to != (centram.PeerID{}) {
+		return
+	}
+	to := s.nodes[s.plan.Stage+1]
+	if err := s.next.connect(s.ctx, to, s.epoch); err != nil {
+		s.neighbourLost(to, s.epoch, err)
+	}
+	if standby := s.plan.Stages[s.plan.Stage+1].Standby; standby != (centram.PeerID{}) && standby != to {
+		_ = s.next.accompany(s.ctx, standby, s.epoch) // then it is a standby that knows nothing, and is not taken
+	}
 }
 
-// answer sends the head what it wanted of each frame.
-func (s *seat) answer(out engine.StageOutput, took time.Duration) error {
-	s.rets, s.ms, s.raw = s.rets[:0], s.ms[:0], s.raw[:0]
-	row, hidden := 0, 0
-	for i := range s.in.frames {
-		f := &s.in.frames[i]
-		r := s.ret(f, took)
-		from := len(s.raw)
-		n := 1
-		if f.Flags&wire.FwdEvery != 0 {
-			n = int(f.Tokens)
-		}
-		r.Kind = f.Want
-		switch f.Want {
-		case wire.LogitRows, wire.TopRows:
-			r.Width = uint32(s.info.VocabSize)
-			if f.Want == wire.TopRows {
-				r.Width = min(f.Top, uint32(s.info.VocabSize))
-			}
-			for _, logits := range out.Logits[row : row+n] {
-				if f.Want == wire.LogitRows {
-					s.raw = append(s.raw, rawBytes(logits)...)
-				} else {
-					s.best = top(s.best, logits, int(r.Width))
-					s.raw = appendTop(s.raw, s.best)
-				}
-			}
-			row += n
-		case wire.HiddenRows:
-			end := hidden + int(f.Tokens)*s.info.Width
-			r.Width = uint32(s.info.Width)
-			s.raw = append(s.raw, rawBytes(out.Hidden[end-n*s.info.Width:end])...)
-		default:
-			n = 0
-		}
-		hidden += int(f.Tokens) * s.info.Width
-		if n > 0 {
-			r.Tokens, r.Pos = uint16(n), f.Pos+uint32(f.Tokens)-uint32(n)
-		}
-		r.Rows = s.raw[from:len(s.raw):len(s.raw)]
-		s.rets = append(s.rets, r)
-	}
-	at := 0
-	for i := range s.rets { // raw has moved while it grew
-		r := &s.rets[i]
-		r.Rows = s.raw[at : at+len(r.Rows)]
-		at += len(r.Rows)
-		s.ms = append(s.ms, r)
-	}
-	return s.returns.send(s.ctx, s.ms)
-}
-
-// toNext is the way to the next stage. The stream to it is opened with the first frame.
-func (s *seat) toNext(ctx context.Context) (*outlet, error) {
-	if s.next != nil {
-		return s.next, nil
-	}
-	p, err := session(ctx, s.host.cfg.Node, s.plan.Stages[s.plan.Stage+1].Node)
-	if err != nil {
-		return nil, err
-	}
-	open := &wire.KVTrim{Step: wire.Step{Chain: s.plan.Chain, Epoch: s.epoch}}
-	x, err := p.Open(s.ctx, open)
-	if err != nil {
-		return nil, err
-	}
-	next := newOutlet(s.ctx, x, &s.wg)
-	s.next = next
-	s.wg.Go(func() {
-		defer x.Close()
-		_, err := receive(s.ctx, x) // nothing comes but the reason why it ends
-		if err == nil {
-			err = centram.Errorf(centram.Unavailable, "the next stage has ended its stream")
-		}
-		s.cancel(centram.Errorf(centram.Unavailable, "stage %d takes no frames: %w", s.plan.Stage+1, err))
-	})
-	return next, nil
-}
-
-const meetFor = 5 * time.Second
-
-// session waits a moment for the connection to a node, which discovery makes.
-func session(ctx context.Context, n *p2p.Node, id centram.PeerID) (*p2p.Peer, error) {
-	ctx, cancel := context.WithTimeout(ctx, meetFor)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if p := n.Peer(id); p != nil {
-			return p, nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, centram.Errorf(centram.Unavailable, "there is no connection to %s", id.Short())
-		}
-	}
+// follows says whether a node is the stage before.
+func (s *seat) follows(id centram.PeerID) bool {
+	s.computing.Lock()
+	defer s.computing.Unlock()
+	return s.nodes[s.plan.Stage-1] == id
 }

@@ -227,7 +227,7 @@ func (r RerouteCause) String() string { return nameOf(rerouteNames, r) }
 type CacheSource uint8
 
 const (
-	CacheReplay CacheSource = iota // the stage before sends its frames again
+	CacheReplay CacheSource = iota // a stage sends its frames again
 	CacheFetch                     // KV_SYNC from the stage that leaves
 	CacheShadow                    // the replacement was the standby: it has them
 )
@@ -243,8 +243,9 @@ type LanePos struct {
 }
 
 // HLReroute goes from the head to the stages when Node takes the place of a stage; Node itself gets an HL_PLAN of the new
-// epoch. From then on frames of an older epoch are refused. A stage that is about to leave sends it to the head, with its
-// own epoch and without Node; the head answers with one of its own.
+// epoch. From then on frames of an older epoch are dropped. A stage that is about to leave sends it to the head, with its
+// own epoch and without Node; so does one that cannot reach the next, and one that gets from the stage before what cannot be
+// right. The head answers with one of its own.
 type HLReroute struct {
 	Chain ChainID        `cbor:"1,keyasint"`
 	Epoch uint32         `cbor:"2,keyasint"` // that begins
@@ -253,6 +254,9 @@ type HLReroute struct {
 	Node  centram.PeerID `cbor:"5,keyasint,omitzero"`
 	Cache CacheSource    `cbor:"6,keyasint"`
 	Lanes []LanePos      `cbor:"7,keyasint"` // in ascending order; a lane that is not here has ended
+	// Replay is the first stage whose cache is filled again, by the stage before it; what it computes fills those of the
+	// stages after it. 0: none is.
+	Replay uint16 `cbor:"8,keyasint,omitempty"`
 }
 
 func (m *HLReroute) Validate() error {
@@ -260,8 +264,9 @@ func (m *HLReroute) Validate() error {
 	chain(&c, m.Chain, m.Epoch)
 	c.most("stage", int(m.Stage), maxStages-1)
 	among(&c, "cause", m.Cause, rerouteNames)
-	c.that(m.Node != centram.PeerID{} || m.Cause == StageLeaving, "node: missing")
+	c.that(m.Node != centram.PeerID{} || m.Cause != StageLate, "node: missing")
 	among(&c, "cache", m.Cache, cacheNames)
+	c.that(m.Replay <= m.Stage, "replay: from stage %d on, when stage %d is another", m.Replay, m.Stage)
 	c.that(m.Cache != CacheFetch || m.Cause == StageLeaving, "cache: from a stage that is %s", m.Cause)
 	c.most("lanes", len(m.Lanes), 256)
 	for i, l := range m.Lanes {

@@ -1,0 +1,67 @@
+package hyperlink
+
+import (
+	"time"
+
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/p2p/wire"
+)
+
+// ret begins the answer to a frame.
+func (s *seat) ret(f *wire.ActFwd, took time.Duration) wire.ActRet {
+	r := wire.ActRet{Step: f.Step, Stage: s.plan.Stage, ComputeUs: uint32(took.Microseconds())}
+	r.Pos = f.Pos + uint32(f.Tokens)
+	return r
+}
+
+// answer sends the head what it wanted of each frame.
+func (s *seat) answer(out engine.StageOutput, took time.Duration) error {
+	s.rets, s.ms, s.raw = s.rets[:0], s.ms[:0], s.raw[:0]
+	row, hidden := 0, 0
+	for i := range s.in.frames {
+		f := &s.in.frames[i]
+		r := s.ret(f, took)
+		from := len(s.raw)
+		n := 1
+		if f.Flags&wire.FwdEvery != 0 {
+			n = int(f.Tokens)
+		}
+		r.Kind = f.Want
+		switch f.Want {
+		case wire.LogitRows, wire.TopRows:
+			r.Width = uint32(s.info.VocabSize)
+			if f.Want == wire.TopRows {
+				r.Width = min(f.Top, uint32(s.info.VocabSize))
+			}
+			for _, logits := range out.Logits[row : row+n] {
+				if f.Want == wire.LogitRows {
+					s.raw = append(s.raw, rawBytes(logits)...)
+				} else {
+					s.best = top(s.best, logits, int(r.Width))
+					s.raw = appendTop(s.raw, s.best)
+				}
+			}
+			row += n
+		case wire.HiddenRows:
+			end := hidden + int(f.Tokens)*s.info.Width
+			r.Width = uint32(s.info.Width)
+			s.raw = append(s.raw, rawBytes(out.Hidden[end-n*s.info.Width:end])...)
+		default:
+			n = 0
+		}
+		hidden += int(f.Tokens) * s.info.Width
+		if n > 0 {
+			r.Tokens, r.Pos = uint16(n), f.Pos+uint32(f.Tokens)-uint32(n)
+		}
+		r.Rows = s.raw[from:len(s.raw):len(s.raw)]
+		s.rets = append(s.rets, r)
+	}
+	at := 0
+	for i := range s.rets { // raw has moved while it grew
+		r := &s.rets[i]
+		r.Rows = s.raw[at : at+len(r.Rows)]
+		at += len(r.Rows)
+		s.ms = append(s.ms, r)
+	}
+	return s.returns.send(s.ctx, s.ms)
+}

@@ -1,0 +1,188 @@
+package hyperlink
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/p2p"
+	"github.com/centram/centram/p2p/wire"
+)
+
+// edge is the boundary behind a stage: the stream to the next one, perhaps another to its standby, and what went over it.
+// One goroutine uses it at a time.
+type edge struct {
+	ctx   context.Context
+	node  *p2p.Node
+	wg    *sync.WaitGroup
+	chain wire.ChainID
+	width int
+	// broken is told when the stream to a node, opened in an epoch, has ended by itself, and why. It must not use the edge.
+	broken func(to centram.PeerID, epoch uint32, err error)
+
+	history history
+	out     *outlet // nil while there is no next stage
+	to      centram.PeerID
+	epoch   uint32
+	shadow  *outlet // to the standby, if there is one
+	standby centram.PeerID
+	ms      []wire.Message
+}
+
+// connect opens the stream to the next stage.
+func (e *edge) connect(ctx context.Context, to centram.PeerID, epoch uint32) error {
+	e.to, e.epoch = to, epoch
+	out, err := e.stream(ctx, to, epoch)
+	if err != nil {
+		return err
+	}
+	e.out = out
+	return nil
+}
+
+// accompany opens a stream to the next stage's standby, which gets the same frames.
+func (e *edge) accompany(ctx context.Context, to centram.PeerID, epoch uint32) error {
+	out, err := e.stream(ctx, to, epoch)
+	if err != nil {
+		return err
+	}
+	e.shadow, e.standby = out, to
+	return nil
+}
+
+func (e *edge) stream(ctx context.Context, to centram.PeerID, epoch uint32) (*outlet, error) {
+	p, err := session(ctx, e.node, to, reachFor)
+	if err != nil {
+		return nil, err
+	}
+	living, cancel := context.WithCancel(e.ctx)
+	x, err := p.Open(living, &wire.KVTrim{Step: wire.Step{Chain: e.chain, Epoch: epoch}})
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	out := newOutlet(living, x, e.wg)
+	out.stop = cancel
+	e.wg.Go(func() {
+		defer cancel()
+		defer x.Close()
+		_, err := receive(living, x) // nothing comes but the reason why it ends
+		if living.Err() == nil {
+			e.broken(to, epoch, err)
+		}
+	})
+	return out, nil
+}
+
+// send sends a batch on: the frames of b with the rows that were computed. What cannot be sent is kept: whoever takes the
+// next stage's place gets it.
+func (e *edge) send(frames []wire.ActFwd, hidden []float32) {
+	e.history.add(frames, hidden, e.width)
+	e.ms = withRows(e.ms[:0], frames, hidden, e.width)
+	if e.shadow != nil && e.shadow.send(e.ctx, clone(e.ms)) != nil {
+		e.shadow = nil
+	}
+	if e.out != nil {
+		if err := e.out.send(e.ctx, e.ms); err != nil {
+			e.close()
+			e.broken(e.to, e.epoch, err)
+		}
+	}
+}
+
+// trim has what is behind the boundary forget positions.
+func (e *edge) trim(t *wire.KVTrim) {
+	e.history.trim(t.Lane, int(t.Pos))
+	for _, out := range []*outlet{e.shadow, e.out} {
+		if out != nil {
+			_ = out.send(e.ctx, []wire.Message{t}) // the next frame says so as well
+		}
+	}
+}
+
+func (e *edge) close() {
+	if e.out != nil {
+		e.out.stop()
+		e.out = nil
+	}
+}
+
+// reroute begins an epoch, in which the next stage may be another node. A standby has what it needs, and its stream goes on.
+// With again, what is behind the boundary is given anew what its caches hold up to the positions of the lanes.
+func (e *edge) reroute(ctx context.Context, to centram.PeerID, epoch uint32, lanes []wire.LanePos, again bool) error {
+	e.history.cut(lanes)
+	switch {
+	case e.shadow != nil && to == e.standby:
+		e.close()
+		e.out, e.to, e.shadow = e.shadow, to, nil
+	case to != e.to || e.out == nil:
+		e.close()
+		if err := e.connect(ctx, to, epoch); err != nil {
+			return err
+		}
+	}
+	e.epoch = epoch
+	if again {
+		return e.replay(epoch)
+	}
+	return nil
+}
+
+// replay fills the caches behind the boundary.
+func (e *edge) replay(epoch uint32) error {
+	for _, pieces := range e.history.replay() {
+		ms := make([]wire.Message, len(pieces))
+		for i, p := range pieces {
+			f := &wire.ActFwd{
+				Step:   wire.Step{Chain: e.chain, Epoch: epoch, Pos: uint32(p.pos), Lane: p.lane},
+				Tokens: uint16(len(p.rows) / p.width), Width: uint32(p.width), Flags: wire.FwdReplay | wire.FwdJoin, Adapters: p.adapters,
+				Rows: rawBytes(p.rows),
+			}
+			if i == len(pieces)-1 {
+				f.Flags &^= wire.FwdJoin
+			}
+			ms[i] = f
+		}
+		if err := e.out.send(e.ctx, ms); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withRows appends the frames with their rows, which point into hidden.
+func withRows(out []wire.Message, frames []wire.ActFwd, hidden []float32, width int) []wire.Message {
+	at := 0
+	for i := range frames {
+		f := &frames[i]
+		n := int(f.Tokens) * width
+		f.Rows = rawBytes(hidden[at : at+n])
+		at += n
+		out = append(out, f)
+	}
+	return out
+}
+
+const (
+	meetFor  = 5 * time.Second        // for two nodes of a new chain to find each other
+	reachFor = 500 * time.Millisecond // for a connection that was there a moment ago
+)
+
+// session waits a while for the connection to a node, which discovery makes.
+func session(ctx context.Context, n *p2p.Node, id centram.PeerID, patience time.Duration) (*p2p.Peer, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if p := n.Peer(id); p != nil {
+			return p, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, centram.Errorf(centram.Unavailable, "there is no connection to %s", id.Short())
+		}
+	}
+}

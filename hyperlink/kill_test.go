@@ -1,0 +1,192 @@
+package hyperlink_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/p2p/p2ptest"
+)
+
+var (
+	killRuns = flag.Int("kill.runs", 0, "seeded runs with kills; 0 means 200, or 20 with -short")
+	killSeed = flag.Int64("kill.seed", -1, "run this seed alone, and log what the chain says")
+)
+
+// TestAnAnswerSurvivesMachinesThatDie kills machines at moments drawn from a seed, in the middle of answers.
+func TestAnAnswerSurvivesMachinesThatDie(t *testing.T) {
+	if *killSeed >= 0 {
+		synctest.Test(t, func(t *testing.T) { killing(t, uint64(*killSeed)) })
+		return
+	}
+	runs := *killRuns
+	if runs == 0 {
+		if runs = 200; testing.Short() {
+			runs = 20
+		}
+	}
+	var mu sync.Mutex
+	var stalls []time.Duration
+	for seed := range uint64(runs) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				stall := killing(t, seed)
+				mu.Lock()
+				defer mu.Unlock()
+				stalls = append(stalls, stall...)
+			})
+		})
+	}
+	t.Cleanup(func() { report(t, "without a standby", stalls) })
+}
+
+func report(t *testing.T, what string, stalls []time.Duration) {
+	t.Helper()
+	if len(stalls) == 0 {
+		return
+	}
+	sortDurations(stalls)
+	t.Logf("%s: %d stalls, median %v, p95 %v, longest %v", what, len(stalls), stalls[len(stalls)/2], stalls[len(stalls)*95/100], stalls[len(stalls)-1])
+}
+
+func killing(t *testing.T, seed uint64) (stalls []time.Duration) {
+	rng := rand.New(rand.NewPCG(seed, 17))
+	stages, lanes, deaths := 2+rng.IntN(3), 1+rng.IntN(4), 1+rng.IntN(2)
+	p := newPark(t, seed, stages+deaths, p2ptest.Faults{Latency: time.Duration(rng.IntN(5)) * time.Millisecond})
+	p.shape = func(_ int, o *oracle) { o.delay = 5 * time.Millisecond }
+	c, err := p.chain(stages, lanes, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const steps = 60
+	want, _ := greedy(t, alone{newOracle(0, oracleLayers, lanes)}, prompts(lanes, 5), steps, 0)
+	var wg sync.WaitGroup
+	for range deaths {
+		at := time.Duration(rng.IntN(1500)) * time.Millisecond
+		victim := 1 + rng.IntN(stages-1)
+		wg.Go(func() {
+			time.Sleep(at)
+			p.kill(c.Stages()[victim].Node)
+		})
+	}
+	defer wg.Wait()
+	watched := &stopwatch{Runner: c}
+	got, _ := greedy(t, watched, prompts(lanes, 5), steps, 0)
+	wg.Wait()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%d stages, %d lanes: got %v, want %v", stages, lanes, got, want)
+	}
+	return watched.stalls
+}
+
+// stopwatch notes steps that take long.
+type stopwatch struct {
+	engine.Runner
+	stalls []time.Duration
+}
+
+func (s *stopwatch) Step(ctx context.Context, b engine.Batch) (engine.Output, error) {
+	began := time.Now()
+	out, err := s.Runner.Step(ctx, b)
+	if took := time.Since(began); took > 200*time.Millisecond {
+		s.stalls = append(s.stalls, took)
+	}
+	return out, err
+}
+
+func sortDurations(d []time.Duration) { slices.Sort(d) }
+
+func TestAStandbyTakesOverAtOnce(t *testing.T) {
+	var stalls []time.Duration
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 3))
+			stages, lanes := 2+rng.IntN(2), 1+rng.IntN(4)
+			p := newPark(t, seed, 2*stages-1, p2ptest.Faults{Latency: time.Millisecond})
+			p.shape = func(_ int, o *oracle) { o.delay = 5 * time.Millisecond }
+			c, err := p.chain(stages, lanes, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			want, _ := greedy(t, alone{newOracle(0, oracleLayers, lanes)}, prompts(lanes, 5), 60, 0)
+			victim, at := c.Stages()[1+rng.IntN(stages-1)].Node, time.Duration(100+rng.IntN(600))*time.Millisecond
+			time.AfterFunc(at, func() { p.kill(victim) })
+			watched := &stopwatch{Runner: c}
+			if got, _ := greedy(t, watched, prompts(lanes, 5), 60, 0); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("seed %d: got %v, want %v", seed, got, want)
+			}
+			stalls = append(stalls, watched.stalls...)
+		})
+	}
+	report(t, "with a standby", stalls)
+}
+
+// TestAMachineThatIsWrongIsReplaced has one machine of a chain do what a broken or hostile one does.
+func TestAMachineThatIsWrongIsReplaced(t *testing.T) {
+	nan := float32(math.NaN())
+	for name, fail := range map[string]func(b *engine.StageBatch, out *engine.StageOutput) error{
+		"not a number": func(_ *engine.StageBatch, out *engine.StageOutput) error {
+			for _, rows := range append(out.Logits, out.Hidden) {
+				if len(rows) > 0 {
+					rows[0] = nan
+				}
+			}
+			return nil
+		},
+		"an error": func(*engine.StageBatch, *engine.StageOutput) error { return errors.New("out of memory") },
+		"silence": func(*engine.StageBatch, *engine.StageOutput) error {
+			time.Sleep(time.Hour)
+			return nil
+		},
+	} {
+		for bad := 1; bad <= 2; bad++ {
+			t.Run(fmt.Sprintf("%s from machine %d of 3", name, bad), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := newPark(t, 1, 4, p2ptest.Faults{Latency: time.Millisecond})
+					p.shape = func(node int, o *oracle) {
+						o.delay = time.Millisecond
+						if batches := 0; node == bad {
+							o.fail = func(b *engine.StageBatch, out *engine.StageOutput) error {
+								if batches++; batches < 10 { // some of which are the host's own, to measure it
+									return nil
+								}
+								return fail(b, out)
+							}
+						}
+					}
+					c, err := p.chain(3, 2, false)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					want, _ := greedy(t, alone{newOracle(0, oracleLayers, 2)}, prompts(2, 5), 40, 0)
+					began := time.Now()
+					if got, _ := greedy(t, c, prompts(2, 5), 40, 0); fmt.Sprint(got) != fmt.Sprint(want) {
+						t.Errorf("got %v, want %v", got, want)
+					}
+					if node := c.Stages()[bad].Node; node == p.nodes[bad].ID() {
+						t.Error("the machine that is wrong is still in the chain")
+					}
+					if other := c.Stages()[3-bad].Node; other != p.nodes[3-bad].ID() {
+						t.Error("a machine that is right was replaced")
+					}
+					if took := time.Since(began); took > 10*time.Second {
+						t.Errorf("it took %v, want at most 10s", took)
+					}
+				})
+			})
+		}
+	}
+}

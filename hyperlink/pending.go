@@ -1,0 +1,127 @@
+package hyperlink
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/p2p/wire"
+)
+
+// pending is a step that is under way. What was sent is kept: should a machine be lost, another gets it.
+type pending struct {
+	batch  []wire.ActFwd
+	hidden []float32
+	sent   time.Time
+
+	left   int         // frames that are not answered
+	wanted [][]*row    // by frame of the batch
+	rows   [][]float32 // all that are wanted, in the order of the batch
+	ended  bool
+	result chan engine.StepResult
+}
+
+// row is the memory of one row of logits.
+type row struct {
+	logits []float32
+	used   []uint32 // the ids in it, if only some are
+	some   bool
+}
+
+func newPending(frames []wire.ActFwd, hidden []float32) *pending {
+	p := &pending{
+		batch: slices.Clone(frames), hidden: slices.Clone(hidden), wanted: make([][]*row, len(frames)), result: make(chan engine.StepResult, 1),
+	}
+	for i := range p.batch {
+		p.batch[i].Width = uint32(len(hidden) / tokensOf(frames))
+	}
+	return p
+}
+
+func tokensOf(frames []wire.ActFwd) int {
+	n := 0
+	for i := range frames {
+		n += int(frames[i].Tokens)
+	}
+	return n
+}
+
+// unanswered is a frame of a step that is under way.
+type unanswered struct {
+	step  *pending
+	frame int
+}
+
+// end says how the step went. Only the first time counts.
+func (p *pending) end(err error) {
+	if !p.ended {
+		p.ended = true
+		p.result <- engine.StepResult{Output: engine.Output{Logits: p.rows}, Err: err}
+	}
+}
+
+// expect makes room for the logits that a frame asks for.
+func (c *Chain) expect(p *pending, frame int) {
+	f := &p.batch[frame]
+	if f.Want != wire.LogitRows && f.Want != wire.TopRows {
+		return
+	}
+	n := 1
+	if f.Flags&wire.FwdEvery != 0 {
+		n = int(f.Tokens)
+	}
+	for i := range n {
+		r := c.room(int(f.Lane), i, f.Want == wire.TopRows)
+		p.wanted[frame] = append(p.wanted[frame], r)
+		p.rows = append(p.rows, r.logits)
+	}
+}
+
+// room is the memory for the i-th row of a lane's step.
+func (c *Chain) room(lane, i int, some bool) *row {
+	key := lane + i*c.cfg.Info.Sequences
+	r := c.logits[key]
+	if r == nil {
+		r = &row{logits: make([]float32, c.cfg.Info.VocabSize)}
+		c.logits[key] = r
+	}
+	if some && !r.some {
+		for j := range r.logits {
+			r.logits[j] = impossible
+		}
+		r.used = r.used[:0]
+	}
+	r.some = some
+	return r
+}
+
+// take puts the rows of an answer where they are wanted.
+func (p *pending) take(frame int, m *wire.ActRet) error {
+	want := p.wanted[frame]
+	wrong := func() error {
+		return &wire.Status{Code: wire.Malformed, Detail: fmt.Sprintf("an answer of %d rows of %d %s, want %d", m.Tokens, m.Width, m.Kind, len(want))}
+	}
+	if int(m.Tokens) != len(want) {
+		return wrong()
+	}
+	for i, w := range want {
+		switch {
+		case m.Kind == wire.TopRows && w.some && m.DType == wire.F32:
+			n := 8 * int(m.Width)
+			var ok bool
+			if w.used, ok = spread(w.logits, w.used, m.Rows[i*n:(i+1)*n]); !ok {
+				return wrong()
+			}
+		case m.Kind == wire.LogitRows && !w.some && int(m.Width) == len(w.logits) && m.DType == wire.F32:
+			n := 4 * len(w.logits)
+			copy(rawBytes(w.logits), m.Rows[i*n:])
+			if !finite(w.logits) {
+				return wrong()
+			}
+		default:
+			return wrong()
+		}
+	}
+	return nil
+}
