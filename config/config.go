@@ -42,6 +42,11 @@ type Config struct {
 	P2PUpload      int64
 	BlobQuota      int64
 
+	Hyperlink       string
+	HyperlinkShare  string
+	HyperlinkMemory int64
+	HyperlinkQuota  int64
+
 	Paths   Paths
 	origins map[string]Origin
 }

@@ -51,6 +51,10 @@ var keys = []Key{
 	{"p2p_peers", "nodes to connect to, each as HOST:PORT", "", list, func(c *Config) any { return &c.P2PPeers }},
 	{"p2p_discovery", "whether nodes on the local network find each other by themselves: on or off", "on", onOff, func(c *Config) any { return &c.P2PDiscovery }},
 	{"p2p_upload", "bytes a second that other nodes may get of files, such as 2MB; 0 means no limit", "0", size, func(c *Config) any { return &c.P2PUpload }},
+	{"hyperlink", "which machines may compute a part of a model that is too big for this one, and can read what is said to it: trusted (paired ones), any, or local (none)", "trusted", privacy, func(c *Config) any { return &c.Hyperlink }},
+	{"hyperlink_share", "whether this machine computes parts of the models of others that may ask: on or off", "on", onOff, func(c *Config) any { return &c.HyperlinkShare }},
+	{"hyperlink_memory", "memory for the models of others, such as 4GB; 0 means what models of this machine leave free", "0", size, func(c *Config) any { return &c.HyperlinkMemory }},
+	{"hyperlink_quota", "disk that layers of models may take; 0 means no limit", "40GB", size, func(c *Config) any { return &c.HyperlinkQuota }},
 	{"blob_quota", "disk that files from other nodes may take together; 0 means no limit", "20GB", size, func(c *Config) any { return &c.BlobQuota }},
 }
 
@@ -69,6 +73,7 @@ var (
 	directory   = kind{"a path", parsePath, text.print}
 	level       = kind{"debug, info, warn or error", oneOf("debug", "info", "warn", "error"), text.print}
 	policy      = kind{"open, paired or private", oneOf("open", "paired", "private"), text.print}
+	privacy     = kind{"trusted, any or local", oneOf("trusted", "any", "local"), text.print}
 	onOff       = kind{"on or off", oneOf("on", "off"), text.print}
 	count       = kind{"a whole number, not negative", func(s string) (any, error) { return parseInt(s, 0) }, printInt}
 	layers      = kind{"a whole number from -1 up", func(s string) (any, error) { return parseInt(s, -1) }, printInt}

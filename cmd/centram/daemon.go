@@ -15,6 +15,7 @@ import (
 	"github.com/centram/centram/config"
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/engine/local"
+	"github.com/centram/centram/hyperlink/pool"
 	"github.com/centram/centram/llama"
 	"github.com/centram/centram/models"
 	"github.com/centram/centram/server"
@@ -69,8 +70,9 @@ func (a *app) newDaemon(ctx context.Context) (_ *daemon, err error) {
 	if d.first, err = d.firstModel(ctx); err != nil {
 		return nil, err
 	}
-	d.engine = engine.New(engineConfig(a.cfg, d.models, events.Engine))
 	d.network = d.newNetwork(ctx, events)
+	d.engine = engine.New(engineConfig(a.cfg, d.models, d.network.pool, events.Engine))
+	d.network.resident = d.resident
 	settings := preferences{store.Settings{DB: d.db.DB}, d.first}
 	if d.server, err = server.New(d.serverConfig(token, settings, events)); err != nil {
 		return nil, err
@@ -111,18 +113,52 @@ func (d *daemon) firstModel(ctx context.Context) (string, error) {
 	return m.Name, err
 }
 
-// engineConfig lets the engine run the library's models here.
-func engineConfig(cfg *config.Config, library *models.Library, changed func(engine.Change)) engine.Config {
-	run := runConfig(cfg)
+// resident is the memory that models in memory take.
+func (d *daemon) resident() (n uint64) {
+	for _, r := range d.engine.Resident() {
+		n += r.MemoryBytes
+	}
+	return n
+}
+
+// engineConfig lets the engine run the library's models: here if they fit, and else with what others offer.
+func engineConfig(cfg *config.Config, library *models.Library, pool *pool.Pool, changed func(engine.Change)) engine.Config {
+	run, budget := runConfig(cfg), memoryBudget(cfg)
 	path := func(ctx context.Context, name string) (string, error) {
 		m, err := library.Resolve(ctx, name)
 		return m.Path, err
+	}
+	// split says whether a model is to be put together from several machines, and what it takes here.
+	split := func(ctx context.Context, file string) (bool, uint64, error) {
+		alone, err := local.Estimate(file, run)
+		if err != nil || pool == nil || !pool.Forced(file) && (budget == 0 || alone <= budget) {
+			return false, alone, err
+		}
+		info, err := local.Describe(file, run)
+		if err != nil {
+			return false, 0, err
+		}
+		here, err := pool.Need(ctx, file, info)
+		if err != nil {
+			if pool.Forced(file) {
+				return false, 0, err
+			}
+			return false, alone, nil // the engine says how much it lacks
+		}
+		return true, here, nil
 	}
 	return engine.Config{
 		Open: func(ctx context.Context, name string, progress func(float64)) (engine.Model, error) {
 			file, err := path(ctx, name)
 			if err != nil {
 				return nil, err
+			}
+			several, _, err := split(ctx, file)
+			switch {
+			case err != nil:
+				return nil, err
+			case several:
+				return pool.Open(ctx, file, progress)
 			}
 			run := run
 			run.Progress = progress
@@ -133,13 +169,14 @@ func engineConfig(cfg *config.Config, library *models.Library, changed func(engi
 			if err != nil {
 				return 0, err
 			}
-			return local.Estimate(file, run)
+			_, need, err := split(context.Background(), file)
+			return need, err
 		},
 		Canonical: func(ctx context.Context, name string) (string, error) {
 			m, err := library.Resolve(ctx, name)
 			return m.Name, err
 		},
-		MemoryBudget: memoryBudget(cfg),
+		MemoryBudget: budget,
 		KeepAlive:    cfg.KeepAlive,
 		Changed:      changed,
 	}

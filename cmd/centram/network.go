@@ -14,6 +14,11 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/config"
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/engine/local"
+	"github.com/centram/centram/hyperlink"
+	"github.com/centram/centram/hyperlink/pool"
+	"github.com/centram/centram/hyperlink/weights"
 	"github.com/centram/centram/identity"
 	"github.com/centram/centram/p2p"
 	"github.com/centram/centram/p2p/blob"
@@ -37,8 +42,13 @@ type network struct {
 	records *gossip.Catalogue
 	peers   *gossip.Peers
 	files   *transfer.Service
+	pool    *pool.Pool // nil without blobs
+	layers  *weights.Store
 	metrics *prometheus.Registry
 	ran     bool
+
+	// resident is the memory that models of this machine take. It is set before the network runs.
+	resident func() uint64
 
 	mu  sync.Mutex // guards off
 	off error      // why the network is off; nil means it is on
@@ -104,14 +114,66 @@ func (n *network) offer(node *p2p.Node, records gossip.Config) {
 	n.peers = gossip.NewPeers(n.records)
 	if n.blobs != nil {
 		n.files = transfer.New(transfer.Config{Node: node, Store: n.blobs, Log: n.log})
+		n.offerLayers(node)
 	}
+}
+
+// offerLayers has this node compute layers for others, and others for it.
+func (n *network) offerLayers(node *p2p.Node) {
+	cfg := n.app.cfg
+	var err error
+	n.layers, err = weights.New(weights.Config{
+		Blobs: n.blobs, Dir: filepath.Join(cfg.Data, "layers"), Quota: cfg.HyperlinkQuota, Fetch: fetchFrom(n.files),
+	})
+	if err != nil {
+		n.log.Warn("The folder of layers cannot be used, so no model is split", "err", err, "next", "centram doctor")
+		return
+	}
+	run := runConfig(cfg)
+	n.pool = pool.New(pool.Config{
+		Node: node, Records: n.records, Layers: n.layers, Privacy: pool.Privacy(cfg.Hyperlink), Share: n.share,
+		Spare: func() int64 { return int64(memoryBudget(cfg)) },
+		OpenStage: func(ctx context.Context, path string, context, lanes, batch int) (engine.Stage, error) {
+			run := run
+			run.Context, run.Sequences, run.BatchSize = context, lanes, batch
+			return local.OpenStage(ctx, path, run)
+		},
+		OpenText: func(ctx context.Context, path string) (hyperlink.Text, engine.Info, error) {
+			return local.OpenText(ctx, path, run)
+		},
+		OpenTable: func(path string) (hyperlink.Table, error) { return local.OpenTable(path) },
+		Backend:   strings.ToLower(buildVersion().Backend), Build: "llama.cpp/" + buildVersion().Llama, Log: n.log,
+	})
+}
+
+// share is the memory that layers of others may take: what the owner says, or what models of this machine leave.
+func (n *network) share() int64 {
+	cfg := n.app.cfg
+	switch {
+	case cfg.HyperlinkShare == "off":
+		return 0
+	case cfg.HyperlinkMemory > 0:
+		return cfg.HyperlinkMemory
+	}
+	free := int64(memoryBudget(cfg))
+	if free == 0 { // with a GPU the budget is not guessed
+		free = int64(totalMemory() / 5 * 4)
+	}
+	if n.resident != nil {
+		free -= int64(n.resident())
+	}
+	return max(0, free)
 }
 
 func (n *network) abilities() []string {
 	if n.blobs == nil {
 		return nil
 	}
-	return []string{transfer.Ability}
+	caps := []string{transfer.Ability}
+	if n.app.cfg.HyperlinkShare != "off" {
+		caps = append(caps, hyperlink.Ability)
+	}
+	return caps
 }
 
 // listen makes the node. If its port is taken it takes any: peers that were given that port by hand will not find it, but
@@ -261,6 +323,9 @@ func (n *network) Run(ctx context.Context) error {
 	g.Go(func() error { return n.peers.Run(running) })
 	if n.files != nil {
 		g.Go(func() error { return n.files.Run(running) })
+	}
+	if n.pool != nil {
+		g.Go(func() error { return n.pool.Run(running) })
 	}
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		n.turnOff(ctx, centram.Errorf(centram.Unavailable, "The network has failed: %w", err).WithHint("Start the daemon again."))

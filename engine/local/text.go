@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/llama"
 )
 
@@ -20,17 +21,30 @@ func OpenText(ctx context.Context, path string, cfg Config) (*Text, engine.Info,
 	if err != nil {
 		return nil, engine.Info{}, err
 	}
-	cfg = cfg.withDefaults(summary)
+	info := describe(summary, cfg)
 	m, err := llama.LoadModel(ctx, paths, llama.ModelConfig{VocabOnly: true})
 	if err != nil {
 		return nil, engine.Info{}, loadError(ctx, path, err)
 	}
-	return &Text{m, cfg.Context}, engine.Info{
-		Architecture: summary.Architecture, Description: summary.Architecture + " " + summary.Quantization, Parameters: summary.Parameters,
-		Size: uint64(summary.SizeBytes), Layers: summary.Layers, Embedding: summary.Embedding, VocabSize: summary.VocabSize,
-		TrainContext: summary.Context, Context: cfg.Context, Sequences: cfg.Sequences, BatchSize: cfg.BatchSize,
-		ChatTemplate: summary.ChatTemplate, Threads: cfg.Threads,
-	}, nil
+	return &Text{m, info.Context}, info, nil
+}
+
+// Describe says what a model of the file would be, and what room it would have, without loading anything.
+func Describe(path string, cfg Config) (engine.Info, error) {
+	summary, _, err := check(path)
+	if err != nil {
+		return engine.Info{}, err
+	}
+	return describe(summary, cfg), nil
+}
+
+func describe(s gguf.Summary, cfg Config) engine.Info {
+	cfg = cfg.withDefaults(s)
+	return engine.Info{
+		Architecture: s.Architecture, Description: s.Architecture + " " + s.Quantization, Parameters: s.Parameters,
+		Size: uint64(s.SizeBytes), Layers: s.Layers, Embedding: s.Embedding, VocabSize: s.VocabSize, TrainContext: s.Context,
+		Context: cfg.Context, Sequences: cfg.Sequences, BatchSize: cfg.BatchSize, ChatTemplate: s.ChatTemplate, Threads: cfg.Threads,
+	}
 }
 
 // Close frees it.

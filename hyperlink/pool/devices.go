@@ -1,0 +1,201 @@
+package pool
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/hyperlink"
+	"github.com/centram/centram/hyperlink/plan"
+	"github.com/centram/centram/p2p/wire"
+)
+
+// Offers are the nodes that would compute for this one now: connected, trusted as far as Privacy asks, and with an offer
+// that holds.
+func (p *Pool) Offers() map[centram.PeerID]*wire.HLOffer {
+	out := map[centram.PeerID]*wire.HLOffer{}
+	if p.cfg.Privacy == LocalOnly {
+		return out
+	}
+	now := time.Now().UnixMilli()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, o := range p.offers {
+		peer := p.cfg.Node.Peer(id)
+		if peer == nil || id == p.cfg.Node.ID() || o.Expires <= now || !slices.Contains(peer.Caps(), hyperlink.Ability) {
+			continue
+		}
+		if p.cfg.Privacy == TrustedPeers && peer.Trust() == wire.Stranger {
+			continue
+		}
+		out[id] = o
+	}
+	return out
+}
+
+// input is what a plan is made of.
+func (p *Pool) input(path string, info engine.Info) (plan.Input, error) {
+	g, err := gguf.OpenModel(path)
+	if err != nil {
+		return plan.Input{}, err
+	}
+	defer g.Close()
+	p.mu.Lock()
+	r := p.rates
+	p.mu.Unlock()
+	in := plan.Input{
+		Model: costs(g), Links: p.link,
+		Head: plan.Device{ID: p.cfg.Node.ID(), Memory: p.cfg.Spare(), ReadRate: r.read, MulRate: r.mul, Overhead: overhead},
+		Work: plan.Work{Positions: info.Context, Lanes: info.Sequences, Private: p.cfg.Privacy != AnyPeer},
+	}
+	if r == (rates{}) { // not measured yet: as fast as the others, so that memory decides
+		in.Head.ReadRate, in.Head.MulRate = 10e9, 50e9
+	}
+	for id, o := range p.Offers() {
+		if o.OnBattery {
+			continue
+		}
+		in.Others = append(in.Others, plan.Device{
+			ID: id, Memory: int64(o.Memory), ReadRate: float64(o.ReadRate), MulRate: float64(o.MulRate), Overhead: overhead,
+		})
+	}
+	return in, nil
+}
+
+// overhead is what a stage's software takes for a step, as measured on the loopback interface.
+const overhead = 100 * time.Microsecond
+
+// costs is what the parts of a model cost. The token table is read from the file, a row at a time, and takes no memory of
+// its own.
+func costs(g *gguf.Model) plan.Model {
+	s := g.Summary
+	m := plan.Model{Layers: make([]plan.Layer, s.Layers), Width: s.Embedding}
+	output := ""
+	if output = "output.weight"; s.Tied {
+		output = "token_embd.weight"
+	}
+	for _, t := range g.Tensors {
+		mul := 0.0
+		if len(t.Dims) > 1 {
+			mul = float64(t.Elements())
+		}
+		if t.Name == output {
+			m.Output = plan.Layer{Weights: t.Size, MulAdds: mul}
+		}
+		if layer := layerOf(t.Name); layer >= 0 && layer < s.Layers {
+			m.Layers[layer].Weights += t.Size
+			m.Layers[layer].MulAdds += mul
+		}
+	}
+	for i := range m.Layers {
+		m.Layers[i].KV = s.KVBytesPerToken / int64(s.Layers)
+	}
+	return m
+}
+
+// layerOf reads the 3 of blk.3.attn_q.weight. It is -1 for a tensor of no layer.
+func layerOf(name string) int {
+	rest, ok := strings.CutPrefix(name, "blk.")
+	if !ok {
+		return -1
+	}
+	n := 0
+	for i, c := range rest {
+		if c == '.' && i > 0 {
+			return n
+		}
+		if c < '0' || c > '9' {
+			return -1
+		}
+		n = 10*n + int(c-'0')
+	}
+	return -1
+}
+
+// link is what is known of the way between two nodes. That between two others goes, for want of a better word, over here.
+func (p *Pool) link(from, to centram.PeerID) plan.Link {
+	self := p.cfg.Node.ID()
+	if from != self && to != self {
+		a, b := p.link(self, from), p.link(self, to)
+		return plan.Link{RTT: a.RTT + b.RTT, Rate: min(a.Rate, b.Rate), Measured: a.Measured && b.Measured}
+	}
+	other := to
+	if other == self {
+		other = from
+	}
+	peer := p.cfg.Node.Peer(other)
+	if peer == nil {
+		return plan.Link{}
+	}
+	l := peer.Link()
+	rate := float64(l.Best)
+	if l.RTT < lanRTT {
+		rate = max(rate, lanRate) // what was sent so far was not sent as fast as could be
+	}
+	return plan.Link{RTT: l.RTT, Rate: rate, Measured: l.RTT > 0}
+}
+
+// split plans a model over several machines. If it were as good on this one alone, that is an error, unless somebody
+// wants the split.
+func (p *Pool) split(_ context.Context, path string, info engine.Info) (plan.Choice, error) {
+	in, err := p.input(path, info)
+	if err != nil {
+		return plan.Choice{}, err
+	}
+	choice, err := plan.Make(in)
+	if err != nil {
+		return choice, err
+	}
+	if choice.Kind == plan.Split {
+		return choice, nil
+	}
+	for _, o := range choice.Alternatives {
+		if o.Kind == plan.Split {
+			choice.Option = o
+			return choice, nil
+		}
+	}
+	return choice, centram.Errorf(centram.Unavailable, "there is no other machine to split the model with").
+		WithHint("See who is connected with: centram peer list")
+}
+
+// spare finds a node for a stage whose node is lost: one that is not in the chain, and has the memory.
+func (p *Pool) spare(path string, info engine.Info, s wire.PlanStage, used []wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
+	in, err := p.input(path, info)
+	if err != nil {
+		return centram.PeerID{}, err
+	}
+	var best *plan.Device
+	layers := centram.LayerRange{First: int(s.Layers.First), End: int(s.Layers.End)}
+	need := memory(in, layers)
+	for i := range in.Others {
+		d := &in.Others[i]
+		taken := slices.ContainsFunc(used, func(u wire.PlanStage) bool { return u.Node == d.ID || u.Standby == d.ID })
+		if taken || slices.Contains(failed, d.ID) || d.Memory < need {
+			continue
+		}
+		if best == nil || d.ReadRate > best.ReadRate || d.ReadRate == best.ReadRate && slices.Compare(d.ID[:], best.ID[:]) < 0 {
+			best = d
+		}
+	}
+	if best == nil {
+		return centram.PeerID{}, centram.Errorf(centram.Unavailable, "no other machine offers %d MiB for layers", need>>20)
+	}
+	return best.ID, nil
+}
+
+func memory(in plan.Input, r centram.LayerRange) int64 {
+	n := int64(0)
+	for i := r.First; i < r.End; i++ {
+		l := in.Model.Layers[i]
+		n += l.Weights + l.KV*int64(in.Work.Positions)*int64(in.Work.Lanes)
+	}
+	if r.End == len(in.Model.Layers) {
+		n += in.Model.Output.Weights
+	}
+	return n
+}

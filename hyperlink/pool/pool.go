@@ -1,0 +1,361 @@
+// Package pool knows the machines that offer to compute layers, and puts models together from them.
+//
+// A node that shares says so in a record that all nodes come to have (HL_OFFER): how much memory it can spare, and how fast
+// it reads weights and multiplies, as measured. Who wants a model that is too big for his machine plans with these offers
+// (package plan), publishes the weights (package weights), and opens a hyperlink.Chain.
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/hyperlink"
+	"github.com/centram/centram/hyperlink/plan"
+	"github.com/centram/centram/hyperlink/weights"
+	"github.com/centram/centram/p2p"
+	"github.com/centram/centram/p2p/gossip"
+	"github.com/centram/centram/p2p/wire"
+)
+
+const (
+	offerEvery = time.Minute
+	offerFor   = 3 * time.Minute
+	// A change that others should know of soon, such as a chain that has taken memory, is looked for so often.
+	lookEvery = 2 * time.Second
+	// lanRate is what a link is taken for that nothing was sent over yet: a hundred megabits a second.
+	lanRate = 12.5e6
+	lanRTT  = 10 * time.Millisecond // up to which it is taken for one
+)
+
+// Privacy says which machines may compute a part of what this node asks. Whoever computes a part can read it.
+type Privacy string
+
+const (
+	LocalOnly    Privacy = "local"   // none but this one
+	TrustedPeers Privacy = "trusted" // those that were paired with
+	AnyPeer      Privacy = "any"
+)
+
+// Config is what a Pool stands on. All but Log is needed.
+type Config struct {
+	Node    *p2p.Node
+	Records *gossip.Catalogue
+	Layers  *weights.Store
+	Privacy Privacy // empty means TrustedPeers
+	// Share is the most memory that layers of others' chains may take together, given what is free now. 0 means that this
+	// node computes for nobody.
+	Share func() int64
+	// Spare is the memory that a model of this node's own may take.
+	Spare func() int64
+
+	OpenStage func(ctx context.Context, path string, context, lanes, batch int) (engine.Stage, error)
+	OpenText  func(ctx context.Context, path string) (hyperlink.Text, engine.Info, error)
+	OpenTable func(path string) (hyperlink.Table, error)
+	Backend   string // such as "cpu"
+	Build     string // of the engine
+	Log       *slog.Logger
+}
+
+// Pool is this node among those that share layers. It is safe for concurrent use.
+type Pool struct {
+	cfg  Config
+	log  *slog.Logger
+	host *hyperlink.Host
+
+	mu     sync.Mutex // guards the following
+	rates  rates
+	offers map[centram.PeerID]*wire.HLOffer
+	taken  int64 // bytes of layers that are served
+	chains map[*hyperlink.Chain]*Running
+	forced map[string]bool // files that are split though they fit
+}
+
+// Running is a model that is put together from several machines.
+type Running struct {
+	Path   string
+	Choice plan.Choice
+	Chain  *hyperlink.Chain
+	Since  time.Time
+}
+
+// New makes the pool and registers what it answers. It is to be called before the node runs.
+func New(cfg Config) *Pool {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Privacy == "" {
+		cfg.Privacy = TrustedPeers
+	}
+	p := &Pool{
+		cfg: cfg, log: cfg.Log, offers: map[centram.PeerID]*wire.HLOffer{}, chains: map[*hyperlink.Chain]*Running{}, forced: map[string]bool{},
+	}
+	p.host = hyperlink.NewHost(hyperlink.HostConfig{Node: cfg.Node, Open: p.serve, Admit: p.admit, Log: cfg.Log})
+	gossip.Keep(cfg.Records, p.offered)
+	return p
+}
+
+// Host serves layers to others.
+func (p *Pool) Host() *hyperlink.Host { return p.host }
+
+// Run offers what this node can spare until ctx ends, and then takes the offer back.
+func (p *Pool) Run(ctx context.Context) error {
+	if p.cfg.Share() == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	if err := p.measure(ctx); err != nil {
+		if ctx.Err() == nil {
+			p.log.WarnContext(ctx, "This machine was not measured, so it computes for nobody", "err", err)
+		}
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var said int64
+	var at time.Time
+	for {
+		if now := p.free(); time.Since(at) >= offerEvery || now != said {
+			p.offer(ctx, now, time.Now().Add(offerFor))
+			said, at = now, time.Now()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			p.offer(context.WithoutCancel(ctx), said, time.Now())
+			return nil
+		}
+	}
+}
+
+// free is the memory for layers of others that is not taken.
+func (p *Pool) free() int64 {
+	share := p.cfg.Share()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(0, share-p.taken)
+}
+
+func (p *Pool) offer(ctx context.Context, memory int64, until time.Time) {
+	p.mu.Lock()
+	r := p.rates
+	p.mu.Unlock()
+	_, err := p.cfg.Records.Publish(ctx, &wire.HLOffer{
+		Seq: uint64(time.Now().UnixMilli()), Resident: []wire.LayerSpan{}, Memory: uint64(max(1, memory)),
+		ReadRate: uint64(r.read), MulRate: uint64(r.mul), Context: 1 << 17, Lanes: 64, Backend: p.cfg.Backend, Build: p.cfg.Build,
+		Expires: until.UnixMilli(),
+	})
+	if err != nil {
+		p.log.WarnContext(ctx, "The offer to compute layers was not published", "err", err)
+	}
+}
+
+// offered takes the offer of another node.
+func (p *Pool) offered(_ context.Context, e gossip.Entry, o *wire.HLOffer) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.offers[e.Author] = o
+	return nil
+}
+
+// admit refuses a chain that cannot fit before anything is fetched for it.
+func (p *Pool) admit(_ context.Context, _ *p2p.Peer, a hyperlink.Assignment) error {
+	if p.cfg.Share() == 0 {
+		return &wire.Status{Code: wire.Denied, Detail: "this node computes for nobody"}
+	}
+	if p.free() == 0 {
+		return &wire.Status{Code: wire.Busy, RetryMs: 1000, Detail: "all of the memory for layers is taken"}
+	}
+	return nil
+}
+
+// serve loads layers for the chain of another node.
+func (p *Pool) serve(ctx context.Context, a hyperlink.Assignment) (engine.Stage, error) {
+	path, err := p.cfg.Layers.Slice(ctx, a.Weights, nil)
+	if err != nil {
+		return nil, err
+	}
+	g, err := gguf.OpenModel(path)
+	if err != nil {
+		return nil, err
+	}
+	s := g.Summary
+	g.Close()
+	if s.Slice != (centram.LayerRange{First: int(a.Layers.First), End: int(a.Layers.End)}) || s.WholeLayers != a.Whole {
+		return nil, &wire.Status{Code: wire.Malformed, Detail: "the weights are those of other layers"}
+	}
+	need := s.SizeBytes + s.KVBytesPerToken*int64(a.Context)*int64(a.Lanes)
+	if free := p.free(); need > free {
+		return nil, &wire.Status{Code: wire.Busy, Detail: fmt.Sprintf("the layers need %d MiB, and %d are free", need>>20, free>>20)}
+	}
+	p.take(need)
+	stage, err := p.cfg.OpenStage(ctx, path, a.Context, a.Lanes, a.BatchSize)
+	if err != nil {
+		p.take(-need)
+		return nil, err
+	}
+	return &served{stage, func() { p.take(-need) }}, nil
+}
+
+func (p *Pool) take(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken += n
+}
+
+// served gives the memory back when the stage is closed.
+type served struct {
+	engine.Stage
+	free func()
+}
+
+func (s *served) Close() error {
+	defer s.free()
+	return s.Stage.Close()
+}
+
+// Plan says how a model would be put together now, without loading anything.
+func (p *Pool) Plan(_ context.Context, path string, info engine.Info) (plan.Choice, error) {
+	in, err := p.input(path, info)
+	if err != nil {
+		return plan.Choice{}, err
+	}
+	return plan.Make(in)
+}
+
+// Need is the memory of this machine that a model would take if it is put together from several. It fails if it cannot be.
+func (p *Pool) Need(ctx context.Context, path string, info engine.Info) (uint64, error) {
+	choice, err := p.split(ctx, path, info)
+	if err != nil {
+		return 0, err
+	}
+	return uint64(choice.Stages[0].MemoryBytes), nil
+}
+
+// Open puts a model together from several machines.
+func (p *Pool) Open(ctx context.Context, path string, progress func(float64)) (engine.Model, error) {
+	text, info, err := p.cfg.OpenText(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	table, err := p.cfg.OpenTable(path)
+	if err != nil {
+		return nil, errors.Join(err, text.Close())
+	}
+	chain, err := p.open(ctx, path, text, table, info, progress)
+	if err != nil {
+		return nil, err
+	}
+	return chain, nil
+}
+
+// open closes text and table if it fails.
+func (p *Pool) open(ctx context.Context, path string, text hyperlink.Text, table hyperlink.Table, info engine.Info, progress func(float64)) (engine.Model, error) {
+	fail := func(err error) (engine.Model, error) { return nil, errors.Join(err, text.Close(), table.Close()) }
+	choice, err := p.split(ctx, path, info)
+	if err != nil {
+		return fail(err)
+	}
+	published, err := p.cfg.Layers.Publish(ctx, path, func(done, of int64) { progress(0.5 * float64(done) / float64(of)) })
+	if err != nil {
+		return fail(err)
+	}
+	var stages []wire.PlanStage
+	for _, s := range choice.Stages {
+		recipe, err := published.Recipe(ctx, s.Layers)
+		if err != nil {
+			return fail(err)
+		}
+		stages = append(stages, wire.PlanStage{
+			Node: s.Device, Layers: wire.LayerSpan{First: uint16(s.Layers.First), End: uint16(s.Layers.End)}, Weights: recipe,
+		})
+	}
+	slice, err := p.cfg.Layers.Slice(ctx, stages[0].Weights, nil)
+	if err != nil {
+		return fail(err)
+	}
+	own, err := p.cfg.OpenStage(ctx, slice, info.Context, info.Sequences, info.BatchSize)
+	if err != nil {
+		return fail(err)
+	}
+	progress(0.6)
+	info.MemoryBytes = own.Info().MemoryBytes
+	r := &Running{Path: path, Choice: choice, Since: time.Now()}
+	chain, err := hyperlink.Open(ctx, hyperlink.ChainConfig{
+		Node: p.cfg.Node, Host: p.host, Text: text, Table: table, Own: own, Info: info, Model: published.ID, Stages: stages, Log: p.log,
+		Spare: func(_ context.Context, s wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
+			return p.spare(path, info, s, p.stages(r), failed)
+		},
+	})
+	if err != nil {
+		return nil, err // it has closed all
+	}
+	progress(1)
+	p.mu.Lock()
+	r.Chain = chain
+	p.chains[chain] = r
+	p.mu.Unlock()
+	return &pooled{chain, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.chains, chain)
+	}}, nil
+}
+
+func (p *Pool) stages(r *Running) []wire.PlanStage {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.Chain == nil {
+		return nil
+	}
+	return r.Chain.Stages()
+}
+
+// pooled takes itself off the list when it is closed.
+type pooled struct {
+	*hyperlink.Chain
+	gone func()
+}
+
+func (c *pooled) Close() error {
+	defer c.gone()
+	return c.Chain.Close()
+}
+
+// Running lists the models that are put together now.
+func (p *Pool) Running() []Running {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []Running
+	for _, r := range p.chains {
+		list = append(list, *r)
+	}
+	slices.SortFunc(list, func(a, b Running) int { return a.Since.Compare(b.Since) })
+	return list
+}
+
+// Force has a model split though it fits this machine, or no longer.
+func (p *Pool) Force(path string, on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if on {
+		p.forced[path] = true
+	} else {
+		delete(p.forced, path)
+	}
+}
+
+// Forced says whether a model is to be split though it fits.
+func (p *Pool) Forced(path string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.forced[path]
+}
