@@ -12,19 +12,28 @@ import (
 
 // writeFile writes a file whole or not at all, and forces it to the disk.
 func writeFile(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "*"+tmpExt) // mode 0600
+	tmp, err := writeTmp(filepath.Dir(path), b)
 	if err != nil {
-		return explain(err)
+		return err
 	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return explain(err)
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
+	defer os.Remove(tmp)
+	if err := os.Rename(tmp, path); err != nil {
 		return explain(err)
 	}
 	return syncFolder(filepath.Dir(path))
+}
+
+// writeTmp writes a file that has no name of its own yet, forces it to the disk, and returns the name that it has.
+func writeTmp(dir string, b []byte) (string, error) {
+	tmp, err := os.CreateTemp(dir, "*"+tmpExt) // mode 0600
+	if err != nil {
+		return "", explain(err)
+	}
+	_, err = tmp.Write(b)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return "", errors.Join(explain(err), os.Remove(tmp.Name()))
+	}
+	return tmp.Name(), nil
 }
 
 // batch writes many files of a folder with one wait for the disk instead of one for each.

@@ -29,7 +29,8 @@ type Partial struct {
 	file     *os.File // of the state
 	setsAt   int64    // in file
 
-	syncing sync.Mutex     // held while chunks are forced to the disk
+	syncing sync.Mutex     // held while chunks are forced to the disk; guards named
+	named   bool           // the names of the files are on the disk
 	work    sync.WaitGroup // of forcing to the disk, which goes on beside Write
 
 	mu       sync.Mutex // guards all below, and the sets in file
@@ -113,9 +114,10 @@ func (s *Store) writerDone(blob wire.Hash) <-chan struct{} {
 func (p *Partial) open(ctx context.Context) error {
 	st, fresh := p.found()
 	p.written = st.written
+	p.setsAt = st.setsAt()
 	var err error
 	if fresh { // the state comes first, so that a crash does not leave a file that has to be hashed
-		if err = p.writeState(st); err != nil {
+		if err = p.newState(st); err != nil {
 			return err
 		}
 	}
@@ -125,25 +127,35 @@ func (p *Partial) open(ctx context.Context) error {
 	if err := setLength(p.data, int64(p.manifest.Size)); err != nil {
 		return err
 	}
-	if !fresh {
-		if _, err := p.recheck(ctx, st.synced); err != nil {
-			return err
-		}
-		if err := p.data.Sync(); err != nil {
-			return explain(err)
-		}
-		if err := p.writeState(&state{p.manifest, p.written, p.written}); err != nil {
-			return err
-		}
+	if fresh {
+		return nil
 	}
-	p.setsAt = st.setsAt()
-	if p.file, err = os.OpenFile(p.path(stateExt), os.O_RDWR, 0); err != nil {
+	if _, err := p.recheck(ctx, st.synced); err != nil {
 		return err
 	}
-	return syncFolder(p.store.Dir)
+	if err := p.data.Sync(); err != nil {
+		return explain(err)
+	}
+	if err := p.writeState(&state{p.manifest, p.written, p.written}); err != nil {
+		return err
+	}
+	p.named = true
+	p.file, err = os.OpenFile(p.path(stateExt), os.O_RDWR, 0)
+	return err
 }
 
 func (p *Partial) path(ext string) string { return p.store.path(p.manifest.Blob, ext) }
+
+// newState makes the state of a blob that has no bytes yet. The disk is not waited for: before the first sync nothing is
+// promised, and most blobs are complete before that.
+func (p *Partial) newState(st *state) error {
+	var err error
+	if p.file, err = os.OpenFile(p.path(stateExt), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+		return explain(err)
+	}
+	_, err = p.file.Write(st.encode())
+	return explain(err)
+}
 
 func (p *Partial) writeState(st *state) error { return writeFile(p.path(stateExt), st.encode()) }
 
@@ -263,7 +275,11 @@ func (p *Partial) sync() error {
 	if _, err := p.file.WriteAt(synced, p.setsAt+int64(len(synced))); err != nil {
 		return err
 	}
-	return p.file.Sync()
+	if err := p.file.Sync(); err != nil || p.named {
+		return err
+	}
+	p.named = true
+	return syncFolder(p.store.Dir)
 }
 
 // Complete makes it a blob of the Store, which closes the Partial. With all chunks the hash of the whole is right; those
@@ -286,14 +302,10 @@ func (p *Partial) Complete(ctx context.Context) error {
 }
 
 func (p *Partial) commit() error {
-	s := p.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.commit(p.manifest, p.path(partExt)); err != nil {
-		return err
-	}
-	p.entry.size = 0 // its bytes are those of the blob now
-	return p.end(false)
+	return p.store.commit(p.manifest, p.path(partExt), func() error {
+		p.entry.size = 0 // its bytes are those of the blob now
+		return p.end(false)
+	})
 }
 
 // prove looks at the chunks that were not seen to be right yet.

@@ -2,7 +2,6 @@ package blob
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -49,14 +48,29 @@ func (s *Store) put(ctx context.Context, r io.Reader, size int64) (*wire.Manifes
 	if err := tmp.Sync(); err != nil {
 		return nil, explain(err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return m, s.commit(m, tmp.Name())
+	return m, s.commit(m, tmp.Name(), func() error { return nil })
 }
 
-// commit makes the file at from, which has been checked and is on the disk, a complete blob, unless there is one. Its size
-// has been reserved. s.mu is held.
-func (s *Store) commit(m *wire.Manifest, from string) error {
+// commit makes the file at from, which has been checked and is on the disk, a complete blob, unless there is one, and calls
+// then, with s.mu held, before anybody sees the blob. Its size has been reserved.
+//
+// The disk is not waited for while s.mu is held: a tensor is a blob, and all of a model's are fetched side by side.
+func (s *Store) commit(m *wire.Manifest, from string, then func() error) error {
+	manifest, err := writeTmp(s.Dir, appendManifest(nil, m))
+	if err != nil {
+		return err
+	}
+	defer os.Remove(manifest)
+	if err := s.name(m, from, manifest, then); err != nil {
+		return err
+	}
+	return syncFolder(s.Dir)
+}
+
+// name gives a blob and its manifest their names.
+func (s *Store) name(m *wire.Manifest, from, manifest string, then func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if p := s.parts[m.Blob]; p != nil && p.busy == nil {
 		if err := s.dropPart(m.Blob); err != nil {
 			return err
@@ -66,13 +80,13 @@ func (s *Store) commit(m *wire.Manifest, from string) error {
 	if old != nil && old.own {
 		s.touch(m.Blob, old)
 		s.used -= int64(m.Size)
-		return nil
+		return then()
 	}
 	// The manifest first: a blob without one would have to be fetched again at the next start.
-	if err := writeFile(s.path(m.Blob, manifestExt), appendManifest(nil, m)); err != nil {
+	if err := os.Rename(manifest, s.path(m.Blob, manifestExt)); err != nil {
 		return err
 	}
-	if err := errors.Join(os.Rename(from, s.path(m.Blob, "")), syncFolder(s.Dir)); err != nil {
+	if err := os.Rename(from, s.path(m.Blob, "")); err != nil {
 		return err
 	}
 	if old != nil {
@@ -81,7 +95,7 @@ func (s *Store) commit(m *wire.Manifest, from string) error {
 	s.whole[m.Blob] = &whole{manifest: m, own: true}
 	s.touch(m.Blob, s.whole[m.Blob])
 	_ = s.remove(m.Blob, linkExt) // it would be of no account
-	return nil
+	return then()
 }
 
 // Import keeps a copy of a file. It fails as Put does, and with centram.NotFound if there is no such file.

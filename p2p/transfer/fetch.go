@@ -45,7 +45,7 @@ func (s *Service) Fetch(ctx context.Context, b wire.Hash, o Options) error {
 	}
 	// The fetch itself, those who look for sources, and the sources all end before Fetch does.
 	ctx, cancel := context.WithCancel(ctx)
-	f := &fetching{Service: s, blob: b, Options: o, sources: make(chan blob.Source), asked: map[*p2p.Peer]bool{}, talking: map[*p2p.Peer]bool{}}
+	f := &fetching{Service: s, blob: b, Options: o, sources: make(chan blob.Source), asked: map[*p2p.Peer]*asked{}}
 	var searching sync.WaitGroup
 	defer searching.Wait()
 	defer cancel()
@@ -77,10 +77,18 @@ type fetching struct {
 	blob    wire.Hash
 	sources chan blob.Source
 
-	mu      sync.Mutex         // guards the following
-	asked   map[*p2p.Peer]bool // sessions that were asked for the manifest
-	talking map[*p2p.Peer]bool // those that are sources
-	first   []*source          // found while the manifest was looked for
+	first []*source // found while the manifest was looked for
+
+	mu    sync.Mutex // guards the following, and what is in it
+	asked map[*p2p.Peer]*asked
+}
+
+// asked is a session whose peer was asked for the manifest.
+type asked struct {
+	have    *wire.HaveMap // what it has said last
+	heard   chan struct{} // closed when it has said something
+	refused bool          // it has no manifest, or one that is of no use
+	source  bool          // it is a source, or was one until it was left
 }
 
 // manifest is the store's, if the blob was begun before, or that of the first peer that has the right one.
@@ -96,10 +104,10 @@ func (f *fetching) manifest(ctx context.Context) (*wire.Manifest, error) {
 	defer again.Stop()
 	for {
 		for _, p := range f.fresh() {
-			f.mark(p)
-			m, err := f.ask(ctx, p)
+			a := f.mark(p)
+			m, err := f.ask(ctx, p, a)
 			if err == nil {
-				f.first = append(f.first, f.source(p))
+				f.first = append(f.first, f.source(p, a))
 				return m, nil
 			}
 			if last == nil || centram.CodeOf(err) != centram.NotFound {
@@ -135,30 +143,57 @@ func (f *fetching) listen() (<-chan *p2p.Peer, func()) {
 func (f *fetching) fresh() []*p2p.Peer {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.DeleteFunc(f.peersFor(f.From), func(p *p2p.Peer) bool { return f.asked[p] })
+	return slices.DeleteFunc(f.peersFor(f.From), func(p *p2p.Peer) bool { return f.asked[p] != nil })
 }
 
-// forgetAsked has those asked again who are no sources: they may have got the blob meanwhile, or have just started.
+// forgetAsked has those asked again who gave nothing: they may have got the blob meanwhile, or have just started.
 func (f *fetching) forgetAsked() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	maps.DeleteFunc(f.asked, func(p *p2p.Peer, _ bool) bool { return !f.talking[p] })
+	maps.DeleteFunc(f.asked, func(_ *p2p.Peer, a *asked) bool { return a.refused })
 }
 
-// mark notes that a session was asked.
-func (f *fetching) mark(p *p2p.Peer) {
+// mark notes that a session is asked.
+func (f *fetching) mark(p *p2p.Peer) *asked {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked[p] = true
+	f.asked[p] = &asked{heard: make(chan struct{})}
+	return f.asked[p]
+}
+
+// said notes what a peer has. One that has refused is asked again: it has some of the blob now.
+func (f *fetching) said(p *p2p.Peer, m *wire.HaveMap) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := f.asked[p]
+	switch {
+	case a == nil: // it will be asked anyway
+		return
+	case a.refused:
+		delete(f.asked, p)
+	case a.have == nil:
+		close(a.heard)
+	}
+	a.have = m
+}
+
+// refuse notes that a peer does not give the manifest. It may have said what it has by the time that its refusal is here.
+func (f *fetching) refuse(p *p2p.Peer, a *asked) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a.refused = true; a.have != nil {
+		delete(f.asked, p)
+	}
 }
 
 // ask gets the manifest from a peer, and with it a map of what the peer has.
-func (f *fetching) ask(ctx context.Context, p *p2p.Peer) (*wire.Manifest, error) {
+func (f *fetching) ask(ctx context.Context, p *p2p.Peer, a *asked) (*wire.Manifest, error) {
 	f.follow(f.blob, p.ID()) // it may want what arrives here
 	ctx, cancel := context.WithTimeout(ctx, manifestTime)
 	defer cancel()
 	m, err := p2p.Ask[wire.Manifest](ctx, p, &wire.ManifestGet{Blob: f.blob})
 	if err != nil {
+		f.refuse(p, a)
 		return nil, err
 	}
 	if m.Blob != f.blob || !f.right(m) {
@@ -166,7 +201,11 @@ func (f *fetching) ask(ctx context.Context, p *p2p.Peer) (*wire.Manifest, error)
 		p.Blame(err)
 		return nil, err
 	}
-	f.awaitMap(ctx, p, f.blob)
+	select {
+	case <-a.heard: // the map comes in another stream than the manifest
+	case <-p.Done():
+	case <-ctx.Done():
+	}
 	return m, nil
 }
 
@@ -201,10 +240,14 @@ func (f *fetching) search(ctx context.Context, m *wire.Manifest) {
 	defer again.Stop()
 	for {
 		for _, p := range f.fresh() {
-			f.mark(p)
+			a := f.mark(p)
 			g.Go(func() error {
-				if other, err := f.ask(ctx, p); err == nil && slices.Equal(other.Chunks, m.Chunks) {
-					give(f.source(p))
+				switch other, err := f.ask(ctx, p, a); {
+				case err != nil:
+				case slices.Equal(other.Chunks, m.Chunks):
+					give(f.source(p, a))
+				default:
+					f.refuse(p, a)
 				}
 				return nil
 			})
@@ -241,60 +284,72 @@ func (f *fetching) acknowledge(ctx context.Context, r *blob.Result) {
 	}
 }
 
-// source is a peer as a source of one blob.
+// source is a peer as a source of the blob.
 type source struct {
-	s    *Service
-	peer *p2p.Peer
-	blob wire.Hash
-	lost func() // called when the stream to it has broken
+	f     *fetching
+	peer  *p2p.Peer
+	asked *asked
 }
 
-// source makes a source of a peer, which is asked again when its stream has broken and the session goes on.
-func (f *fetching) source(p *p2p.Peer) *source {
+// source makes a source of a peer that has given the manifest.
+func (f *fetching) source(p *p2p.Peer, a *asked) *source {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.talking[p] = true
-	return &source{f.Service, p, f.blob, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.talking, p)
-		delete(f.asked, p)
-	}}
+	a.source = true
+	return &source{f, p, a}
 }
 
-// appeared has a peer asked again that had nothing when it was asked, and has some of the blob now.
-func (f *fetching) appeared(p *p2p.Peer) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.talking[p] {
-		delete(f.asked, p)
-	}
+// lost has the peer asked again: its stream has broken, and the session may go on, or there may be another. Of two sessions in
+// quick succession the older one may be the last to become a source, which takes the place of the newer one.
+func (s *source) lost() {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	maps.DeleteFunc(s.f.asked, func(p *p2p.Peer, a *asked) bool { return a.source && p.ID() == s.ID() })
 }
 
 func (s *source) ID() centram.PeerID { return s.peer.ID() }
 
 // Have is what the peer has said last. It has said something before or just after it gave the manifest.
 func (s *source) Have() wire.HaveMap {
-	s.s.mu.Lock()
-	defer s.s.mu.Unlock()
-	if m, ok := s.s.maps[s.peer.ID()][s.blob]; ok {
-		return m
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	if s.asked.have != nil {
+		return *s.asked.have
 	}
-	return wire.HaveMap{Blob: s.blob}
+	return wire.HaveMap{Blob: s.f.blob}
 }
 
-// Chunks has one stream to the peer: asks go out as they come, answers come back in the same order.
+// Chunks has one stream to the peer: asks go out as they come, answers come back in the same order. A peer that has too many
+// streams ends it and stays a source: what it was asked for is refused for a while, and the next ask opens another stream.
 func (s *source) Chunks(ctx context.Context, asks <-chan wire.ChunkRange, got func(blob.Answer) error) error {
-	err := s.stream(ctx, asks, got)
-	if bad, ok := errors.AsType[*blob.BadChunk](err); ok {
-		s.peer.Blame(&wire.Status{Code: wire.Malformed, Detail: bad.Error()})
-	} else if ctx.Err() == nil {
-		s.lost()
+	for {
+		t := &talk{source: s, got: got}
+		err := t.run(ctx, asks)
+		if t.busy > 0 && ctx.Err() == nil {
+			err = t.putOff()
+		}
+		if bad, ok := errors.AsType[*blob.BadChunk](err); ok {
+			s.peer.Blame(&wire.Status{Code: wire.Malformed, Detail: bad.Error()})
+		} else if err != nil && ctx.Err() == nil {
+			s.lost()
+		}
+		if err != nil || t.busy == 0 {
+			return err
+		}
 	}
-	return err
 }
 
-func (s *source) stream(ctx context.Context, asks <-chan wire.ChunkRange, got func(blob.Answer) error) error {
+// talk is one stream to a source.
+type talk struct {
+	*source
+	got  func(blob.Answer) error
+	busy time.Duration // when to come again, if the last answer was that the peer is busy
+
+	mu   sync.Mutex // guards the following
+	open []uint32   // chunks that were asked for, and for which no answer has come
+}
+
+func (t *talk) run(ctx context.Context, asks <-chan wire.ChunkRange) error {
 	var first wire.ChunkRange
 	select {
 	case r, ok := <-asks:
@@ -302,12 +357,12 @@ func (s *source) stream(ctx context.Context, asks <-chan wire.ChunkRange, got fu
 			return nil
 		}
 		first = r
-	case <-s.peer.Done():
+	case <-t.peer.Done():
 		return errors.New("it has left")
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	x, err := s.peer.Open(ctx, s.get(first))
+	x, err := t.peer.Open(ctx, t.get(first))
 	if err != nil {
 		return err
 	}
@@ -320,8 +375,8 @@ func (s *source) stream(ctx context.Context, asks <-chan wire.ChunkRange, got fu
 				if !ok {
 					return nil
 				}
-				if err := x.Send(ctx, s.get(r)); err != nil {
-					return err
+				if err := x.Send(ctx, t.get(r)); err != nil {
+					return nil // the stream has ended, and why is said at the other end of it, behind the last answer
 				}
 			case <-ctx.Done():
 				return nil
@@ -334,14 +389,7 @@ func (s *source) stream(ctx context.Context, asks <-chan wire.ChunkRange, got fu
 			if err != nil {
 				return err
 			}
-			a := blob.Answer{}
-			switch m := m.(type) {
-			case *wire.ChunkData:
-				a = blob.Answer{Index: m.Index, Data: m.Data}
-			case *wire.ChunkReject:
-				a = blob.Answer{Index: m.Index, Reject: m.Code, Retry: time.Duration(m.RetryMs) * time.Millisecond}
-			}
-			if err := got(a); err != nil {
+			if err := t.answered(m); err != nil {
 				return err
 			}
 		}
@@ -349,6 +397,40 @@ func (s *source) stream(ctx context.Context, asks <-chan wire.ChunkRange, got fu
 	return g.Wait()
 }
 
-func (s *source) get(r wire.ChunkRange) *wire.ChunkGet {
-	return &wire.ChunkGet{Blob: s.blob, Ranges: []wire.ChunkRange{r}}
+// get is a request for chunks.
+func (t *talk) get(r wire.ChunkRange) *wire.ChunkGet {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := r.First; i < r.First+r.Count; i++ {
+		t.open = append(t.open, i)
+	}
+	return &wire.ChunkGet{Blob: t.f.blob, Ranges: []wire.ChunkRange{r}}
+}
+
+func (t *talk) answered(m wire.Message) error {
+	a := blob.Answer{}
+	t.busy = 0
+	switch m := m.(type) {
+	case *wire.ChunkData:
+		a = blob.Answer{Index: m.Index, Data: m.Data}
+	case *wire.ChunkReject:
+		a = blob.Answer{Index: m.Index, Reject: m.Code, Retry: time.Duration(m.RetryMs) * time.Millisecond}
+		if m.Code == wire.RejectBusy {
+			t.busy = max(a.Retry, busyFor)
+		}
+	}
+	t.mu.Lock()
+	t.open = slices.DeleteFunc(t.open, func(i uint32) bool { return i == a.Index })
+	t.mu.Unlock()
+	return t.got(a)
+}
+
+// putOff answers for a busy peer, which has ended the stream, what it was asked for behind its answer.
+func (t *talk) putOff() error {
+	for _, i := range t.open {
+		if err := t.got(blob.Answer{Index: i, Reject: wire.RejectBusy, Retry: t.busy}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -184,7 +184,7 @@ func hashOf(t *testing.T, path string) string {
 }
 
 // freeUDP is an address of this machine that nobody listens on.
-func freeUDP(t *testing.T) string {
+func freeUDP(t testing.TB) string {
 	t.Helper()
 	s, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

@@ -52,18 +52,10 @@ type Service struct {
 	serving chan struct{}
 	offers  chan offer
 
-	mu        sync.Mutex // guards the following
-	maps      map[centram.PeerID]map[wire.Hash]wire.HaveMap
-	mapped    map[said]chan struct{}                     // closed when the map comes that somebody waits for
+	mu        sync.Mutex                                 // guards the following
 	followers map[wire.Hash]map[centram.PeerID]time.Time // who wants to know what there is of a blob, until when
 	fetches   map[*fetching]bool
 	waiting   map[chan<- *p2p.Peer]bool // fetches that want to know of new sessions
-}
-
-// said is what a peer has said of a blob.
-type said struct {
-	peer centram.PeerID
-	blob wire.Hash
 }
 
 type offer struct {
@@ -78,8 +70,8 @@ func New(cfg Config) *Service {
 	}
 	s := &Service{
 		cfg: cfg, log: cfg.Log, serving: make(chan struct{}, uploads), offers: make(chan offer, 16),
-		maps: map[centram.PeerID]map[wire.Hash]wire.HaveMap{}, followers: map[wire.Hash]map[centram.PeerID]time.Time{},
-		mapped: map[said]chan struct{}{}, fetches: map[*fetching]bool{}, waiting: map[chan<- *p2p.Peer]bool{},
+		followers: map[wire.Hash]map[centram.PeerID]time.Time{}, fetches: map[*fetching]bool{},
+		waiting: map[chan<- *p2p.Peer]bool{},
 	}
 	mux := cfg.Node.Mux()
 	p2p.Answer(mux, s.manifest)
@@ -113,21 +105,15 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// session keeps what a peer said of its blobs as long as there is a session, and wakes fetches that wait for sources.
-func (s *Service) session(ctx context.Context, p *p2p.Peer) error {
+// session wakes fetches that wait for sources.
+func (s *Service) session(_ context.Context, p *p2p.Peer) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for c := range s.waiting {
 		select {
 		case c <- p:
 		default: // it looks at all sessions from time to time
 		}
-	}
-	s.mu.Unlock()
-	<-ctx.Done()
-	if s.cfg.Node.Peer(p.ID()) == nil {
-		s.mu.Lock()
-		delete(s.maps, p.ID())
-		s.mu.Unlock()
 	}
 	return nil
 }
@@ -158,6 +144,14 @@ func (s *Service) follow(b wire.Hash, id centram.PeerID) {
 	s.followers[b][id] = time.Now().Add(followFor)
 }
 
+// unfollow ends that. s.mu is held.
+func (s *Service) unfollow(b wire.Hash, id centram.PeerID) {
+	delete(s.followers[b], id)
+	if len(s.followers[b]) == 0 {
+		delete(s.followers, b)
+	}
+}
+
 func (s *Service) tellFollowers(ctx context.Context) {
 	type news struct {
 		to   centram.PeerID
@@ -169,16 +163,10 @@ func (s *Service) tellFollowers(ctx context.Context) {
 	for b, peers := range s.followers {
 		for id, until := range peers {
 			if now.After(until) || s.cfg.Node.Peer(id) == nil {
-				delete(peers, id)
+				s.unfollow(b, id)
 				continue
 			}
-			if s.maps[id][b].Complete {
-				continue // it needs nothing
-			}
 			list = append(list, news{id, b})
-		}
-		if len(peers) == 0 {
-			delete(s.followers, b)
 		}
 	}
 	s.mu.Unlock()
@@ -193,54 +181,25 @@ func (s *Service) tellFollowers(ctx context.Context) {
 		}
 		if err := p.Tell(ctx, &have); err == nil && have.Complete {
 			s.mu.Lock()
-			delete(s.followers[n.blob], n.to)
+			s.unfollow(n.blob, n.to)
 			s.mu.Unlock()
 		}
 	}
 }
 
-// haveMap notes what a peer has of a blob.
+// haveMap notes what a peer has of a blob, for the fetches of it that run: nobody else wants to know.
 func (s *Service) haveMap(_ context.Context, p *p2p.Peer, m *wire.HaveMap) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.maps[p.ID()] == nil {
-		s.maps[p.ID()] = map[wire.Hash]wire.HaveMap{}
-	}
-	if maps := s.maps[p.ID()]; len(maps) < maxFollowed || maps[m.Blob].Bits != nil {
-		maps[m.Blob] = *m
-	}
-	if key := (said{p.ID(), m.Blob}); s.mapped[key] != nil {
-		close(s.mapped[key])
-		delete(s.mapped, key)
-	}
 	for f := range s.fetches {
 		if f.blob == m.Blob {
-			f.appeared(p)
+			f.said(p, m)
 		}
 	}
+	if m.Complete {
+		s.unfollow(m.Blob, p.ID()) // it needs nothing
+	}
 	return nil
-}
-
-// awaitMap waits until a peer that has just given a manifest has said what it has of the blob: that comes in another stream.
-func (s *Service) awaitMap(ctx context.Context, p *p2p.Peer, b wire.Hash) {
-	key := said{p.ID(), b}
-	s.mu.Lock()
-	if _, ok := s.maps[p.ID()][b]; ok {
-		s.mu.Unlock()
-		return
-	}
-	if s.mapped[key] == nil {
-		s.mapped[key] = make(chan struct{})
-	}
-	come := s.mapped[key]
-	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, manifestTime)
-	defer cancel()
-	select {
-	case <-come:
-	case <-p.Done():
-	case <-ctx.Done():
-	}
 }
 
 // chunks serves one stream of requests: after the first, the peer sends more on the same stream as answers arrive.
