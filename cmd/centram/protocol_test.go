@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/centram/centram/config"
 	"github.com/centram/centram/p2p"
 	"github.com/centram/centram/p2p/blob"
 	"github.com/centram/centram/p2p/gossip"
@@ -29,7 +30,11 @@ func TestTheProtocolsDocumentIsTrue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &network{log: log, blobs: blobs}
+	cfg, err := config.Load(func(key string) (string, bool) { return t.TempDir(), key == "CENTRAM_HOME" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &network{app: &app{cfg: cfg}, log: log, blobs: blobs}
 	n.offer(node, gossip.Config{Key: p2ptest.Key(1)})
 	var got bytes.Buffer
 	if err := wire.WriteProtocol(&got, node.Mux().Missing()); err != nil {
