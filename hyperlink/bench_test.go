@@ -28,7 +28,7 @@ func BenchmarkDecode(b *testing.B) {
 	}
 	b.Run("solo", func(b *testing.B) { run(b, m.solo(b, cfg)) })
 	b.Run("split", func(b *testing.B) {
-		nodes := network(b, 2, m.opener(b, cfg))
+		nodes := network(b, 2, m.opener(b, cfg), nil)
 		run(b, m.chain(b, nodes, cfg, 2))
 	})
 }

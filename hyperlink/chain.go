@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +29,7 @@ type Table interface {
 	Close() error
 }
 
-// ChainConfig is what a Chain is made of. All but Spare and Log is needed. The chain closes Text, Table and Own.
+// ChainConfig is what a Chain is made of. All but Adapter, Spare and Log is needed. The chain closes Text, Table and Own.
 type ChainConfig struct {
 	Node  *p2p.Node
 	Host  *Host // of the same node: it hears what stages say of each other
@@ -39,6 +40,8 @@ type ChainConfig struct {
 	Model wire.Hash
 	// Stages are all of the chain, the first one being this node's.
 	Stages []wire.PlanStage
+	// Adapter publishes an adapter for the stages. Nil means that there are none.
+	Adapter func(ctx context.Context, a engine.AdapterScale) (Adapter, error)
 	// Spare finds another node for a stage, which is none of those that have failed. Nil means that there is none: then the
 	// chain ends with the first stage that is lost.
 	Spare func(ctx context.Context, stage wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error)
@@ -64,6 +67,7 @@ type Chain struct {
 	seq    uint32
 	logits map[int]*row // of each lane
 	failed []centram.PeerID
+	sets   adapterSets
 
 	mu       sync.Mutex // guards the following
 	epoch    uint32
@@ -74,6 +78,7 @@ type Chain struct {
 	frames   map[uint32]unanswered
 	refill   uint16 // the first stage whose cache may not be what it should be; 0: all are
 	pace     pace
+	took     recent                 // by the first stage
 	accusers map[centram.PeerID]int // how often a node has said that another sends what cannot be right
 }
 
@@ -85,8 +90,11 @@ type remote struct {
 	x     *p2p.Exchange
 	ready *wire.HLReady
 
+	readies chan *wire.HLReady // further ones, of adapters
+	gone    chan struct{}      // closed when nothing more comes from it
+
 	mu   sync.Mutex // guards the following
-	took time.Duration
+	took recent
 	seq  uint32 // of the last frame that it has computed
 }
 
@@ -99,7 +107,7 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	c := &Chain{
 		Text: cfg.Text, cfg: cfg, log: cfg.Log, logits: map[int]*row{}, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
 		gate: newGate(), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
-		accusers: map[centram.PeerID]int{},
+		accusers: map[centram.PeerID]int{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
 	}
 	_, _ = rand.Read(c.id[:]) // never fails
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
@@ -166,29 +174,16 @@ func (c *Chain) propose(ctx context.Context, stage uint16, id centram.PeerID, ep
 	if err != nil {
 		return failed(err)
 	}
-	info := c.cfg.Info
-	stages := append([]wire.PlanStage(nil), c.stages...)
-	if !standby {
-		stages[stage].Node = id
-		if stages[stage].Standby == id {
-			stages[stage].Standby = centram.PeerID{}
-		}
-	}
-	x, err := p.Open(c.ctx, &wire.HLPlan{
-		Chain: c.id, Epoch: epoch, Model: c.cfg.Model, Layers: uint16(info.Layers), Width: uint32(info.Embedding),
-		Stages: stages, Stage: stage, Standby: standby,
-		Rows: wire.F32, PromptRows: wire.F32, Keys: wire.F16, Values: wire.F16, Context: uint32(info.Context), Lanes: uint16(info.Sequences),
-		Tokens: uint16(info.BatchSize), Frames: 2 * uint16(len(stages)), Privacy: wire.Friend, ReadyMs: uint32(readyFor.Milliseconds()),
-	})
+	x, err := p.Open(c.ctx, c.plan(stage, id, epoch, standby))
 	if err != nil {
 		return failed(err)
 	}
 	stop := context.AfterFunc(ctx, x.Abort)
-	r := &remote{stage: stage, id: id, peer: p, x: x}
+	r := &remote{stage: stage, id: id, peer: p, x: x, readies: make(chan *wire.HLReady, 4), gone: make(chan struct{})}
 	for r.ready == nil {
 		m, err := x.Receive(c.ctx)
 		if err == nil {
-			err = r.takes(m, stages[stage].Weights)
+			err = r.takes(m, c.cfg.Stages[stage].Weights)
 		}
 		if err != nil {
 			x.Close()
@@ -203,6 +198,31 @@ func (c *Chain) propose(ctx context.Context, stage uint16, id centram.PeerID, ep
 		return failed(context.Cause(ctx))
 	}
 	return r, nil
+}
+
+// plan is what a machine is asked to do.
+func (c *Chain) plan(stage uint16, id centram.PeerID, epoch uint32, standby bool) *wire.HLPlan {
+	c.mu.Lock()
+	stages := slices.Clone(c.stages)
+	c.mu.Unlock()
+	if !standby {
+		stages[stage].Node = id
+		if stages[stage].Standby == id {
+			stages[stage].Standby = centram.PeerID{}
+		}
+	}
+	info := c.cfg.Info
+	q := &wire.HLPlan{
+		Chain: c.id, Epoch: epoch, Model: c.cfg.Model, Layers: uint16(info.Layers), Width: uint32(info.Embedding),
+		Stages: stages, Stage: stage, Standby: standby,
+		Rows: wire.F32, PromptRows: wire.F32, Keys: wire.F16, Values: wire.F16, Context: uint32(info.Context), Lanes: uint16(info.Sequences),
+		Tokens: uint16(info.BatchSize), Frames: 2 * uint16(len(stages)), Privacy: wire.Friend, ReadyMs: uint32(readyFor.Milliseconds()),
+		Adapters: c.sets.sets,
+	}
+	if c.sets.parts != nil {
+		q.Parts = c.sets.parts[stage]
+	}
+	return q
 }
 
 // takes reads a machine's answer to the plan.
@@ -223,19 +243,24 @@ func (r *remote) takes(m wire.Message, weights wire.Hash) error {
 // listen takes what a stage sends until its part in the chain ends.
 func (c *Chain) listen(r *remote) {
 	defer r.x.Close()
+	defer close(r.gone)
 	for {
 		m, err := r.x.Receive(c.ctx)
 		if err != nil {
 			c.report(trouble{r.stage, r.id, wire.StageLost, err})
 			return
 		}
-		ret, ok := m.(*wire.ActRet)
-		if !ok {
-			continue
-		}
-		if err := c.returned(r, ret); err != nil {
-			c.report(trouble{r.stage, r.id, wire.StageWrong, err})
-			return
+		switch m := m.(type) {
+		case *wire.ActRet:
+			if err := c.returned(r, m); err != nil {
+				c.report(trouble{r.stage, r.id, wire.StageWrong, err})
+				return
+			}
+		case *wire.HLReady:
+			select {
+			case r.readies <- m:
+			default: // nobody has asked for so many
+			}
 		}
 	}
 }
@@ -246,7 +271,8 @@ func (c *Chain) returned(r *remote, m *wire.ActRet) error {
 		return &wire.Status{Code: wire.Malformed, Detail: "an answer to another chain's frame"}
 	}
 	r.mu.Lock()
-	r.took, r.seq = time.Duration(m.ComputeUs)*time.Microsecond, max(r.seq, m.Seq)
+	r.took.add(time.Duration(m.ComputeUs) * time.Microsecond)
+	r.seq = max(r.seq, m.Seq)
 	r.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -290,16 +316,16 @@ func (c *Chain) Depth() (groups, steps int) { return len(c.cfg.Stages), 2 * len(
 // Start implements engine.Pipeline: it computes the batch here and sends it on. While a lost machine is being replaced it
 // waits.
 func (c *Chain) Start(ctx context.Context, b engine.Batch) (<-chan engine.StepResult, error) {
-	adapters, err := c.adapters(b.Adapters)
-	if err != nil {
-		return nil, err
-	}
 	if err := c.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer c.leave()
+	adapters, own, err := c.adapters(ctx, b.Adapters)
+	if err != nil {
+		return nil, err
+	}
 	c.out.cut(b.Rows, adapters)
-	hidden, err := c.first(ctx, b.Adapters)
+	hidden, err := c.first(ctx, own)
 	if err != nil {
 		return nil, err
 	}
@@ -349,7 +375,11 @@ func (c *Chain) first(ctx context.Context, adapters []engine.AdapterScale) ([]fl
 			return nil, err
 		}
 	}
+	began := time.Now()
 	out, err := c.cfg.Own.Run(ctx, own)
+	c.mu.Lock()
+	c.took.add(time.Since(began))
+	c.mu.Unlock()
 	return out.Hidden, err
 }
 
@@ -366,13 +396,6 @@ func (c *Chain) send(p *pending) {
 	p.sent = time.Now()
 	c.mu.Unlock()
 	c.next.send(p.batch, p.hidden)
-}
-
-func (c *Chain) adapters(list []engine.AdapterScale) (wire.Hash, error) {
-	if len(list) == 0 {
-		return wire.Hash{}, nil
-	}
-	return wire.Hash{}, centram.Errorf(centram.Unsupported, "a model on several machines takes no adapters yet")
 }
 
 // Trim implements engine.Runner. The other stages are told when a lane is given up; else the next frame tells them.

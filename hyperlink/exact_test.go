@@ -4,20 +4,26 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/engine/local"
 	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/hyperlink"
+	"github.com/centram/centram/llama"
 	"github.com/centram/centram/p2p"
 	"github.com/centram/centram/p2p/wire"
 	"go.uber.org/goleak"
@@ -39,7 +45,7 @@ func key(i int) ed25519.PrivateKey {
 }
 
 // network starts n machines that know each other and trust everybody.
-func network(t testing.TB, n int, open hyperlink.Opener) []*node {
+func network(t testing.TB, n int, open hyperlink.Opener, adapt hyperlink.AdapterOpener) []*node {
 	t.Helper()
 	var nodes []*node
 	var peers []string
@@ -52,7 +58,7 @@ func network(t testing.TB, n int, open hyperlink.Opener) []*node {
 			t.Fatal(err)
 		}
 		peers = append(peers, fmt.Sprint("127.0.0.1:", p.Port()))
-		nodes = append(nodes, &node{p, hyperlink.NewHost(hyperlink.HostConfig{Node: p, Open: open, Log: slog.New(slog.DiscardHandler)})})
+		nodes = append(nodes, &node{p, hyperlink.NewHost(hyperlink.HostConfig{Node: p, Open: open, OpenAdapter: adapt, Log: slog.New(slog.DiscardHandler)})})
 	}
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
@@ -67,11 +73,14 @@ func network(t testing.TB, n int, open hyperlink.Opener) []*node {
 type model struct {
 	path string
 	file *gguf.Model
+
+	mu    sync.Mutex           // guards parts
+	parts map[wire.Hash]string // files of adapters by their recipes
 }
 
 func generate(t testing.TB, s gguf.Shape) *model {
 	t.Helper()
-	m := &model{path: filepath.Join(t.TempDir(), "model.gguf")}
+	m := &model{path: filepath.Join(t.TempDir(), "model.gguf"), parts: map[wire.Hash]string{}}
 	f, err := os.Create(m.path)
 	if err != nil {
 		t.Fatal(err)
@@ -138,6 +147,9 @@ func (m *model) chain(t testing.TB, nodes []*node, cfg local.Config, cuts ...int
 		t.Fatal(err)
 	}
 	c, err := hyperlink.Open(t.Context(), hyperlink.ChainConfig{
+		Adapter: func(_ context.Context, a engine.AdapterScale) (hyperlink.Adapter, error) {
+			return m.adapter(t, a.Path, stages)
+		},
 		Node: nodes[0].Node, Host: nodes[0].host, Text: text, Table: table, Own: own, Info: info, Model: wire.Hash{1}, Stages: stages, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -157,9 +169,231 @@ func (m *model) solo(t testing.TB, cfg local.Config) *local.Model {
 	return solo
 }
 
-// greedy reads prompts side by side and answers with the likeliest tokens. It returns the tokens and all logits.
-func greedy(t testing.TB, r engine.Runner, prompts [][]engine.Token, n, top int) (tokens [][]engine.Token, logits [][]float32) {
+func prompts(n, length int) [][]engine.Token {
+	out := make([][]engine.Token, n)
+	for i := range out {
+		for j := range length + i {
+			out[i] = append(out[i], engine.Token((i*31+j*7+11)%250))
+		}
+	}
+	return out
+}
+
+// adapter cuts an adapter for the stages.
+func (m *model) adapter(t testing.TB, path string, stages []wire.PlanStage) (hyperlink.Adapter, error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return hyperlink.Adapter{}, err
+	}
+	defer f.Close()
+	out := hyperlink.Adapter{ID: sha256.Sum256([]byte(path))}
+	for i, s := range stages {
+		r, err := gguf.CutAdapter(f, m.file.Summary, centram.LayerRange{First: int(s.Layers.First), End: int(s.Layers.End)}, f.Hash)
+		if err != nil {
+			return out, err
+		}
+		if r == nil {
+			out.Parts = append(out.Parts, wire.Hash{})
+			continue
+		}
+		part, err := os.Create(filepath.Join(t.TempDir(), "part.gguf"))
+		if err != nil {
+			return out, err
+		}
+		defer part.Close()
+		sources, err := r.Sources(f)
+		if err != nil {
+			return out, err
+		}
+		data := map[[32]byte]gguf.Source{}
+		for _, in := range r.Tensors {
+			data[in.Hash] = sources[in.Name]
+		}
+		if err := r.Write(part, func(h [32]byte, _ int64) (io.ReadCloser, error) {
+			return io.NopCloser(data[h].File.Data(data[h].Tensor)), nil
+		}); err != nil {
+			return out, err
+		}
+		id, err := r.ID()
+		if err != nil {
+			return out, err
+		}
+		out.Parts = append(out.Parts, id)
+		m.mu.Lock()
+		m.parts[id] = part.Name()
+		m.mu.Unlock()
+		if i == 0 {
+			out.Own = part.Name()
+		}
+	}
+	return out, nil
+}
+
+func (m *model) openAdapter(_ context.Context, _ hyperlink.Assignment, recipe wire.Hash) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if path, ok := m.parts[recipe]; ok {
+		return path, nil
+	}
+	return "", errors.New("no such part")
+}
+
+// writeAdapter makes a LoRA adapter of rank 4 of several matrices of every second layer and of the output.
+func writeAdapter(t testing.TB, m *gguf.Model, seed int) string {
 	t.Helper()
+	const rank = 4
+	fill := func(n int) func(io.Writer) error {
+		return func(w io.Writer) error {
+			b := make([]byte, 0, 4*n)
+			for i := range n {
+				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(float32((i*7+seed)%13-6)/40))
+			}
+			_, err := w.Write(b)
+			return err
+		}
+	}
+	var tensors []gguf.TensorData
+	for layer := 0; layer < m.Summary.Layers; layer += 2 {
+		for _, matrix := range []string{"attn_q", "attn_v", "ffn_down"} {
+			name := fmt.Sprintf("blk.%d.%s.weight", layer, matrix)
+			base, _ := m.Tensor(name)
+			tensors = append(tensors,
+				gguf.TensorData{Name: name + ".lora_a", Type: gguf.F32, Dims: []uint64{base.Dims[0], rank}, Write: fill(int(base.Dims[0]) * rank)},
+				gguf.TensorData{Name: name + ".lora_b", Type: gguf.F32, Dims: []uint64{rank, base.Dims[1]}, Write: fill(int(base.Dims[1]) * rank)})
+		}
+	}
+	path := filepath.Join(t.TempDir(), "adapter.gguf")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	err = gguf.Write(f, []gguf.KV{
+		{Key: "general.architecture", Value: gguf.Of(m.Summary.Architecture)}, {Key: "general.type", Value: gguf.Of("adapter")},
+		{Key: "adapter.type", Value: gguf.Of("lora")}, {Key: "adapter.lora.alpha", Value: gguf.Of(float32(rank))},
+	}, tensors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// asLlama writes a qwen2 model as one of the llama architecture, which has no biases and another order of RoPE.
+func (m *model) asLlama(t testing.TB) *model {
+	t.Helper()
+	var metadata []gguf.KV
+	for _, kv := range m.file.Parts[0].Metadata {
+		if rest, ok := strings.CutPrefix(kv.Key, "qwen2."); ok {
+			kv.Key = "llama." + rest
+		}
+		if kv.Key == "general.architecture" {
+			kv.Value = gguf.Of("llama")
+		}
+		metadata = append(metadata, kv)
+	}
+	var tensors []gguf.TensorData
+	for _, tensor := range m.file.Tensors {
+		if !strings.HasSuffix(tensor.Name, ".bias") {
+			tensors = append(tensors, gguf.TensorData{Name: tensor.Name, Type: tensor.Type, Dims: tensor.Dims, Write: gguf.Copy(m.file.Data(tensor))})
+		}
+	}
+	out := &model{path: filepath.Join(t.TempDir(), "llama.gguf"), parts: map[wire.Hash]string{}}
+	f, err := os.Create(out.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := gguf.Write(f, metadata, tensors); err != nil {
+		t.Fatal(err)
+	}
+	return out.open(t)
+}
+
+func (m *model) quantized(t testing.TB, to llama.Quantization) *model {
+	t.Helper()
+	out := &model{path: filepath.Join(t.TempDir(), "quantized.gguf"), parts: map[wire.Hash]string{}}
+	if err := llama.Quantize(m.path, out.path, to, 0); err != nil {
+		t.Fatal(err)
+	}
+	return out.open(t)
+}
+
+// TestASplitModelComputesToTheBitWhatOneMachineDoes compares all logits of greedy answers.
+func TestASplitModelComputesToTheBitWhatOneMachineDoes(t *testing.T) {
+	shape := gguf.Toy()
+	shape.Layers, shape.Embedding, shape.FeedForward, shape.KVHeads = 6, 256, 512, 2 // K-quants have blocks of 256
+	f32 := generate(t, shape)
+	untied := shape
+	untied.Tied = false
+	for _, c := range []struct {
+		name  string
+		model *model
+	}{
+		{"qwen2 F32", f32},
+		{"qwen2 Q8_0", f32.quantized(t, llama.Q8_0)},
+		{"qwen2 Q4_K_M", f32.quantized(t, llama.Q4KM)},
+		{"qwen2 untied Q4_K_M", generate(t, untied).quantized(t, llama.Q4KM)},
+		{"llama F32", f32.asLlama(t)},
+		{"llama Q8_0", f32.asLlama(t).quantized(t, llama.Q8_0)},
+		{"llama Q4_K_M", f32.asLlama(t).quantized(t, llama.Q4KM)},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.model.compare(t) })
+	}
+}
+
+// compare holds chains of two, three and five machines against one machine, with one and eight chats, with and without an
+// adapter, and again after some of what was read is taken back.
+func (m *model) compare(t *testing.T) {
+	solo := m.solo(t, runConfig)
+	nodes := network(t, 5, m.opener(t, runConfig), m.openAdapter)
+	adapter := []engine.AdapterScale{{Path: writeAdapter(t, m.file, 1), Scale: 0.7}, {Path: writeAdapter(t, m.file, 2), Scale: -0.3}}
+	var chains []*hyperlink.Chain
+	for _, cuts := range [][]int{{3}, {1, 4}, {1, 2, 3, 5}} {
+		chains = append(chains, m.chain(t, nodes, runConfig, cuts...))
+	}
+	plain := ""
+	for _, adapters := range [][]engine.AdapterScale{nil, adapter} {
+		for _, chats := range []int{1, 8} {
+			q := question{prompts: prompts(chats, 6), tokens: 12, adapters: adapters}
+			wantTokens, wantLogits := q.greedy(t, solo)
+			if adapters == nil && chats == 1 {
+				plain = fmt.Sprint(wantTokens)
+			} else if chats == 1 && fmt.Sprint(wantTokens) == plain {
+				t.Fatal("the adapters change nothing, so they prove nothing")
+			}
+			for _, c := range chains {
+				what := fmt.Sprintf("%d chats over %d machines, %d adapters", chats, len(c.Stages()), len(adapters))
+				for _, again := range []string{"", ", again after a rollback"} {
+					tokens, logits := q.greedy(t, c)
+					if got, want := fmt.Sprint(tokens), fmt.Sprint(wantTokens); got != want {
+						t.Errorf("%s%s: got tokens %s, want %s", what, again, got, want)
+					}
+					if !slices.EqualFunc(logits, wantLogits, slices.Equal) {
+						t.Errorf("%s%s: the logits differ", what, again)
+					}
+				}
+				some := q
+				some.top = 40
+				if tokens, _ := some.greedy(t, c); fmt.Sprint(tokens) != fmt.Sprint(wantTokens) {
+					t.Errorf("%s, with the 40 likeliest alone: got tokens %v, want %v", what, tokens, wantTokens)
+				}
+			}
+		}
+	}
+}
+
+// question is what greedy asks.
+type question struct {
+	prompts  [][]engine.Token
+	tokens   int
+	top      int
+	adapters []engine.AdapterScale
+}
+
+// greedy reads prompts side by side and answers with the likeliest tokens. It returns the tokens and all logits.
+func (q question) greedy(t testing.TB, r engine.Runner) (tokens [][]engine.Token, logits [][]float32) {
+	t.Helper()
+	prompts := q.prompts
 	tokens = make([][]engine.Token, len(prompts))
 	pos := make([]int, len(prompts))
 	pending := slices.Clone(prompts)
@@ -168,11 +402,11 @@ func greedy(t testing.TB, r engine.Runner, prompts [][]engine.Token, n, top int)
 			t.Fatal(err)
 		}
 	}
-	for range n {
-		var b engine.Batch
+	for range q.tokens {
+		b := engine.Batch{Adapters: q.adapters}
 		for seq, rest := range pending {
 			for i, tok := range rest {
-				b.Rows = append(b.Rows, engine.Row{Token: tok, Seq: seq, Pos: pos[seq], Logits: i == len(rest)-1, Top: top})
+				b.Rows = append(b.Rows, engine.Row{Token: tok, Seq: seq, Pos: pos[seq], Logits: i == len(rest)-1, Top: q.top})
 				pos[seq]++
 			}
 		}
@@ -195,43 +429,8 @@ func greedy(t testing.TB, r engine.Runner, prompts [][]engine.Token, n, top int)
 	return tokens, logits
 }
 
-func prompts(n, length int) [][]engine.Token {
-	out := make([][]engine.Token, n)
-	for i := range out {
-		for j := range length + i {
-			out[i] = append(out[i], engine.Token((i*31+j*7+11)%250))
-		}
-	}
-	return out
-}
-
-func TestASplitModelComputesToTheBitWhatOneMachineDoes(t *testing.T) {
-	shape := gguf.Toy()
-	shape.Layers = 6
-	m := generate(t, shape)
-	solo := m.solo(t, runConfig)
-	nodes := network(t, 5, m.opener(t, runConfig))
-	for _, chats := range []int{1, 8} {
-		wantTokens, wantLogits := greedy(t, solo, prompts(chats, 6), 16, 0)
-		for _, cuts := range [][]int{{3}, {1, 4}, {1, 2, 3, 5}} {
-			t.Run(fmt.Sprintf("%d chats over %d machines", chats, len(cuts)+1), func(t *testing.T) {
-				c := m.chain(t, nodes, runConfig, cuts...)
-				began := time.Now()
-				tokens, logits := greedy(t, c, prompts(chats, 6), 16, 0)
-				t.Log(time.Since(began))
-				if got, want := fmt.Sprint(tokens), fmt.Sprint(wantTokens); got != want {
-					t.Errorf("got tokens %s, want %s", got, want)
-				}
-				for i := range wantLogits {
-					if !slices.Equal(logits[i], wantLogits[i]) {
-						t.Fatalf("logits %d: got %v..., want %v...", i, logits[i][:3], wantLogits[i][:3])
-					}
-				}
-				tokens, _ = greedy(t, c, prompts(chats, 6), 16, 40)
-				if got, want := fmt.Sprint(tokens), fmt.Sprint(wantTokens); got != want {
-					t.Errorf("with the 40 likeliest alone: got tokens %s, want %s", got, want)
-				}
-			})
-		}
-	}
+// greedy answers without adapters.
+func greedy(t testing.TB, r engine.Runner, prompts [][]engine.Token, n, top int) (tokens [][]engine.Token, logits [][]float32) {
+	t.Helper()
+	return question{prompts: prompts, tokens: n, top: top}.greedy(t, r)
 }

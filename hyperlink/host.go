@@ -18,6 +18,8 @@ import (
 type HostConfig struct {
 	Node *p2p.Node
 	Open Opener
+	// OpenAdapter gets adapters. Nil means that chains with adapters are refused.
+	OpenAdapter AdapterOpener
 	// Admit decides about a plan before anything is fetched or loaded for it; its error goes to the asker. Nil takes all.
 	Admit func(ctx context.Context, p *p2p.Peer, a Assignment) error
 	Log   *slog.Logger
@@ -101,9 +103,13 @@ func (h *Host) plan(ctx context.Context, p *p2p.Peer, q *wire.HLPlan, x *p2p.Exc
 	}
 	defer stage.Close()
 	s := newSeat(ctx, h, p, x, q, stage)
+	s.part = a
 	defer s.close()
 	step, err := s.try(ctx)
 	if err != nil {
+		return err
+	}
+	if err := s.adapt(ctx, q); err != nil {
 		return err
 	}
 	if err := h.seat(s); err != nil {

@@ -48,3 +48,14 @@ type Assignment struct {
 
 // Opener gets the weights of an assignment, from the disk or from peers, and loads them.
 type Opener func(ctx context.Context, a Assignment) (engine.Stage, error)
+
+// AdapterOpener gets the part of an adapter for the layers of an assignment, and returns its file.
+type AdapterOpener func(ctx context.Context, a Assignment, recipe wire.Hash) (path string, err error)
+
+// Adapter is a LoRA adapter as a chain gives it to its machines.
+type Adapter struct {
+	ID wire.Hash
+	// Parts are the recipes for the layers of each stage. Zero: it changes nothing there.
+	Parts []wire.Hash
+	Own   string // the file of the first stage's part, or empty
+}

@@ -27,13 +27,21 @@ func newOutlet(ctx context.Context, x *p2p.Exchange, wg *sync.WaitGroup) *outlet
 		for {
 			select {
 			case ms := <-o.queue:
-				o.settle(x.SendTogether(ctx, ms...))
+				o.settle(o.write(ctx, ms))
 			case <-ctx.Done():
 				return
 			}
 		}
 	})
 	return o
+}
+
+// write writes frames in one piece. What is signed is alone in its batch.
+func (o *outlet) write(ctx context.Context, ms []wire.Message) error {
+	if wire.RowFor(ms[0]).Signature != wire.ByNobody {
+		return o.x.SendMore(ctx, ms[0])
+	}
+	return o.x.SendTogether(ctx, ms...)
 }
 
 func (o *outlet) settle(err error) {
@@ -61,7 +69,7 @@ func (o *outlet) send(ctx context.Context, ms []wire.Message) error {
 		return err
 	}
 	if idle && size <= inline {
-		return o.x.SendTogether(ctx, ms...)
+		return o.write(ctx, ms)
 	}
 	select {
 	case o.queue <- clone(ms):

@@ -27,6 +27,7 @@ type seat struct {
 	since time.Time
 	last  bool
 	back  *p2p.Exchange // the head's plan
+	part  Assignment
 
 	tokensIn, tokensOut, bytes atomic.Uint64
 
@@ -44,6 +45,7 @@ type seat struct {
 	best      []candidate
 	returns   *outlet
 	next      *edge
+	adapters  map[wire.Hash][]engine.AdapterScale // the sets that frames may ask for, as files of these layers
 
 	ctx    context.Context // of the chain, for what the stage sends
 	cancel context.CancelCauseFunc
@@ -60,6 +62,7 @@ func newSeat(ctx context.Context, h *Host, head *p2p.Peer, x *p2p.Exchange, plan
 	s := &seat{
 		host: h, head: head, back: x, plan: plan, stage: stage, info: stage.Info(), since: time.Now(), active: !plan.Standby,
 		last: int(plan.Stage) == len(plan.Stages)-1, epoch: plan.Epoch, lanes: make([]laneState, plan.Lanes), passed: make(chan struct{}), computing: newGate(),
+		adapters: map[wire.Hash][]engine.AdapterScale{{}: nil},
 	}
 	for _, p := range plan.Stages {
 		s.nodes = append(s.nodes, p.Node)
@@ -126,8 +129,16 @@ func (s *seat) headEnds() (wire.Message, error) {
 	}
 	ears := make(chan heard, 1)
 	go func() { // ends with the stream, which the plan's handler leaves behind
-		m, err := receive(s.ctx, s.back)
-		ears <- heard{m, err}
+		for {
+			m, err := receive(s.ctx, s.back)
+			if q, ok := m.(*wire.HLPlan); ok && err == nil {
+				if err = s.extend(q); err == nil {
+					continue
+				}
+			}
+			ears <- heard{m, err}
+			return
+		}
 	}()
 	select {
 	case h := <-ears:
@@ -135,6 +146,73 @@ func (s *seat) headEnds() (wire.Message, error) {
 	case <-s.ctx.Done():
 		return nil, context.Cause(s.ctx)
 	}
+}
+
+// extend takes the plan again, with further adapters, and answers that they are here, or why not.
+func (s *seat) extend(q *wire.HLPlan) error {
+	if q.Chain != s.plan.Chain || q.Stage != s.plan.Stage {
+		return &wire.Status{Code: wire.Malformed, Detail: "the plan of another chain"}
+	}
+	ready := &wire.HLReady{Chain: q.Chain, Epoch: q.Epoch, Stage: q.Stage, Weights: s.part.Weights, Adapters: setsOf(q)}
+	if err := s.adapt(s.ctx, q); err != nil {
+		s.host.log.Warn("The adapters of a chain are not ready", "peer", s.head.ID().Short(), "err", err)
+		ready.Adapters = wire.Hash{}
+	}
+	return s.returns.send(s.ctx, []wire.Message{ready})
+}
+
+// adapt gets the adapters of a plan that are not here.
+func (s *seat) adapt(ctx context.Context, q *wire.HLPlan) error {
+	at := 0
+	for _, set := range q.Adapters {
+		parts := q.Parts[at : at+len(set)]
+		at += len(set)
+		s.computing.Lock()
+		_, known := s.adapters[set.ID()]
+		s.computing.Unlock()
+		if known {
+			continue
+		}
+		files, err := s.files(ctx, set, parts)
+		if err != nil {
+			return err
+		}
+		s.computing.Lock()
+		s.adapters[set.ID()] = files
+		s.computing.Unlock()
+	}
+	return nil
+}
+
+func (s *seat) files(ctx context.Context, set wire.AdapterSet, parts []wire.Hash) ([]engine.AdapterScale, error) {
+	var files []engine.AdapterScale
+	for i, a := range set {
+		if parts[i].IsZero() {
+			continue
+		}
+		if s.host.cfg.OpenAdapter == nil {
+			return nil, &wire.Status{Code: wire.Unsupported, Detail: "this node takes no adapters"}
+		}
+		path, err := s.host.cfg.OpenAdapter(ctx, s.part, parts[i])
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, engine.AdapterScale{Path: path, Scale: scaleOf(a)})
+	}
+	return files, nil
+}
+
+// scaleOf is the scale that all machines compute with.
+func scaleOf(a wire.AdapterScale) float32 { return float32(float64(a.Scale) / 1e6) }
+
+// setsOf is what a stage says that has all adapters of a plan.
+func setsOf(q *wire.HLPlan) wire.Hash {
+	var b []byte
+	for _, set := range q.Adapters {
+		id := set.ID()
+		b = append(b, id[:]...)
+	}
+	return sum(b)
 }
 
 // close returns when the batch under way is over and nothing is sent any more.
@@ -345,6 +423,11 @@ func (s *seat) compute() error {
 		}
 		l.length, l.adapters = int(f.Pos)+int(f.Tokens), f.Adapters
 	}
+	files, ok := s.adapters[b.adapters]
+	if !ok {
+		return fault("adapters that are not in the plan")
+	}
+	b.Adapters = files
 	began := time.Now()
 	out, err := s.stage.Run(s.ctx, b.StageBatch)
 	if err != nil {

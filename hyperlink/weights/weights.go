@@ -50,6 +50,7 @@ type Store struct {
 
 	mu        sync.Mutex // guards the following
 	published map[string]*Published
+	adapters  map[string]*PublishedAdapter
 	making    map[wire.Hash]chan struct{} // closed when it is made, or not
 }
 
@@ -62,7 +63,7 @@ func New(cfg Config) (*Store, error) {
 	for _, f := range stale {
 		os.Remove(f)
 	}
-	return &Store{cfg: cfg, published: map[string]*Published{}, making: map[wire.Hash]chan struct{}{}}, nil
+	return &Store{cfg: cfg, published: map[string]*Published{}, adapters: map[string]*PublishedAdapter{}, making: map[wire.Hash]chan struct{}{}}, nil
 }
 
 // Published is a model whose tensors are blobs.
@@ -82,13 +83,20 @@ type stamp struct {
 	mtime time.Time
 }
 
+func stampOf(path string) (stamp, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return stamp{}, err
+	}
+	return stamp{info.Size(), info.ModTime()}, nil
+}
+
 // Publish makes the tensors of a model file blobs, which takes as long as reading the file once. progress may be nil.
 func (s *Store) Publish(ctx context.Context, path string, progress func(done, of int64)) (*Published, error) {
-	info, err := os.Stat(path)
+	now, err := stampOf(path)
 	if err != nil {
 		return nil, err
 	}
-	now := stamp{info.Size(), info.ModTime()}
 	s.mu.Lock()
 	p := s.published[path]
 	s.mu.Unlock()
@@ -105,30 +113,38 @@ func (s *Store) Publish(ctx context.Context, path string, progress func(done, of
 	}
 	p = &Published{Path: path, Summary: m.Summary, store: s, hashes: map[string][32]byte{}, stamp: now}
 	for _, part := range m.Parts {
-		var ranges []blob.Range
-		for _, t := range part.Tensors {
-			ranges = append(ranges, blob.Range{Offset: t.Offset, Length: t.Size})
-		}
-		manifests, err := s.cfg.Blobs.LinkRanges(ctx, part.Name, ranges, progress)
-		if err != nil {
+		if err := s.link(ctx, part, p.hashes, progress); err != nil {
 			return nil, err
 		}
-		for i, t := range part.Tensors {
-			p.hashes[t.Name] = manifests[i].Blob
-		}
 	}
-	p.ID = p.id()
+	p.ID = idOf(p.hashes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.published[path] = p
 	return p, nil
 }
 
-// id is the hash of all tensors' names and hashes.
-func (p *Published) id() wire.Hash {
+// link makes the tensors of a file blobs, and notes their hashes.
+func (s *Store) link(ctx context.Context, f *gguf.File, hashes map[string][32]byte, progress func(done, of int64)) error {
+	var ranges []blob.Range
+	for _, t := range f.Tensors {
+		ranges = append(ranges, blob.Range{Offset: t.Offset, Length: t.Size})
+	}
+	manifests, err := s.cfg.Blobs.LinkRanges(ctx, f.Name, ranges, progress)
+	if err != nil {
+		return err
+	}
+	for i, t := range f.Tensors {
+		hashes[t.Name] = manifests[i].Blob
+	}
+	return nil
+}
+
+// idOf is the hash of all tensors' names and hashes.
+func idOf(hashes map[string][32]byte) wire.Hash {
 	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(p.hashes)) {
-		hash := p.hashes[name]
+	for _, name := range slices.Sorted(maps.Keys(hashes)) {
+		hash := hashes[name]
 		fmt.Fprintf(h, "%s\x00%x\n", name, hash)
 	}
 	return wire.Hash(h.Sum(nil))
@@ -145,21 +161,34 @@ func (p *Published) Recipe(ctx context.Context, r centram.LayerRange) (wire.Hash
 	if err != nil {
 		return wire.Hash{}, err
 	}
-	b, err := recipe.AppendBinary(nil)
+	return p.store.put(ctx, recipe)
+}
+
+// put makes a recipe a blob.
+func (s *Store) put(ctx context.Context, r *gguf.Recipe) (wire.Hash, error) {
+	b, err := r.AppendBinary(nil)
 	if err != nil {
 		return wire.Hash{}, err
 	}
 	id := wire.Hash(sha256.Sum256(b))
-	if p.store.cfg.Blobs.Have(id).Complete {
+	if s.cfg.Blobs.Have(id).Complete {
 		return id, nil
 	}
-	_, err = p.store.cfg.Blobs.Put(ctx, bytes.NewReader(b), int64(len(b)))
+	_, err = s.cfg.Blobs.Put(ctx, bytes.NewReader(b), int64(len(b)))
 	return id, err
 }
 
 // Slice returns the file of a recipe. What is not here of it is fetched and checked. progress, which may be nil, is told
 // how many bytes are here.
 func (s *Store) Slice(ctx context.Context, recipe wire.Hash, progress func(have, of int64)) (string, error) {
+	return s.file(ctx, recipe, progress, func(r *gguf.Recipe) (int64, error) {
+		summary, err := r.Check()
+		return summary.SizeBytes, err
+	})
+}
+
+// file makes the file of a recipe that check, which returns its size, has found sound.
+func (s *Store) file(ctx context.Context, recipe wire.Hash, progress func(have, of int64), check func(*gguf.Recipe) (int64, error)) (string, error) {
 	path := filepath.Join(s.cfg.Dir, recipe.String()+ext)
 	for {
 		if _, err := os.Stat(path); err == nil {
@@ -186,26 +215,26 @@ func (s *Store) Slice(ctx context.Context, recipe wire.Hash, progress func(have,
 		close(s.making[recipe])
 		delete(s.making, recipe)
 	}()
-	return path, s.make(ctx, recipe, path, progress)
+	return path, s.make(ctx, recipe, path, progress, check)
 }
 
-func (s *Store) make(ctx context.Context, id wire.Hash, path string, progress func(have, of int64)) error {
+func (s *Store) make(ctx context.Context, id wire.Hash, path string, progress func(have, of int64), check func(*gguf.Recipe) (int64, error)) error {
 	r, err := s.recipe(ctx, id)
 	if err != nil {
 		return fmt.Errorf("get the recipe of the layers: %w", err)
 	}
-	summary, err := r.Check()
+	size, err := check(r)
 	if err != nil {
 		return err
 	}
-	if s.cfg.Quota > 0 && summary.SizeBytes > s.cfg.Quota {
-		return centram.Errorf(centram.Unavailable, "the layers have %d MiB, but only %d MiB are set aside for layers", summary.SizeBytes>>20, s.cfg.Quota>>20)
+	if s.cfg.Quota > 0 && size > s.cfg.Quota {
+		return centram.Errorf(centram.Unavailable, "the layers have %d MiB, but only %d MiB are set aside for layers", size>>20, s.cfg.Quota>>20)
 	}
 	fetched, err := s.fetch(ctx, r, progress)
 	if err != nil {
 		return fmt.Errorf("get the weights of the layers: %w", err)
 	}
-	s.prune(summary.SizeBytes)
+	s.prune(size)
 	if err := s.write(r, path); err != nil {
 		return fmt.Errorf("write the layers: %w", err)
 	}

@@ -114,6 +114,8 @@ type HLPlan struct {
 	Privacy    Trust        `cbor:"18,keyasint"`
 	Quote      Hash         `cbor:"19,keyasint,omitzero"` // of the receiver
 	ReadyMs    uint32       `cbor:"20,keyasint"`          // from now on, after which the head gives up
+	// Parts are the recipes of what each adapter of each set, in this order, has for the receiver\'s layers. Zero: nothing.
+	Parts []Hash `cbor:"21,keyasint"`
 }
 
 func (m *HLPlan) Validate() error {
@@ -143,13 +145,16 @@ func (m *HLPlan) Validate() error {
 	c.some("tokens", int(m.Tokens), 4096)
 	c.some("frames", int(m.Frames), 1024)
 	c.most("adapters", len(m.Adapters), maxAdapters)
+	parts := 0
 	for _, s := range m.Adapters {
+		parts += len(s)
 		c.some("adapters", len(s), 8)
 		for _, a := range s {
 			given(&c, "adapter", a.Genome)
 			c.that(a.Scale != 0 && -1e9 <= a.Scale && a.Scale <= 1e9, "adapter: scale of %d millionths", a.Scale)
 		}
 	}
+	c.that(len(m.Parts) == parts, "parts: %d of %d adapters", len(m.Parts), parts)
 	among(&c, "privacy", m.Privacy, trustNames)
 	c.some("ready_ms", int(m.ReadyMs), 3600*1000)
 	return c.err

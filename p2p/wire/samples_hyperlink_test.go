@@ -30,7 +30,7 @@ var hyperlinkSamples = []Message{
 		},
 		Stage: 1, Standby: true, Rows: F16, PromptRows: F16, Keys: F16, Values: Q8, Context: 8192, Lanes: 4, Tokens: 256, Frames: 2,
 		Adapters: []AdapterSet{{{Genome: hash(4), Scale: 1_000_000}, {Genome: hash(5), Scale: -250_000}}},
-		Privacy:  Friend, Quote: hash(6), ReadyMs: 20_000,
+		Privacy:  Friend, Quote: hash(6), ReadyMs: 20_000, Parts: []Hash{hash(9), {}},
 	},
 	&HLAccept{
 		Chain: hlChain, Epoch: 2, Stage: 1, Head: peer(1), Plan: hash(7), Lanes: 4, Price: 12, Quote: hash(6),
@@ -39,7 +39,7 @@ var hyperlinkSamples = []Message{
 	&HLReady{Chain: hlChain, Epoch: 2, Stage: 1, Weights: hash(3), Adapters: hash(8), WarmMs: 1800, StepUs: 5200, Free: 1 << 30},
 	&HLReroute{
 		Chain: hlChain, Epoch: 3, Stage: 1, Cause: StageLeaving, Node: peer(4), Cache: CacheFetch,
-		Lanes: []LanePos{{Lane: 0, Pos: 300}, {Lane: 2, Pos: 41}},
+		Lanes: []LanePos{{Lane: 0, Pos: 300}, {Lane: 2, Pos: 41}}, Replay: 1,
 	},
 	&HLReroute{Chain: hlChain, Epoch: 2, Stage: 1, Cause: StageLeaving, Lanes: []LanePos{}},
 	&HLAuditReq{Chain: hlChain, Epoch: 2, Stage: 1, Kind: AuditRows, Picks: []AuditPick{{Window: 9, Row: 1}}},

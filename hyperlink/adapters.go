@@ -1,0 +1,115 @@
+package hyperlink
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/p2p/wire"
+)
+
+// adapterFor is how long a machine may take to get its part of an adapter.
+const adapterFor = time.Minute
+
+// adapterSets are the adapters that a chain's machines have. A chain's gate guards it.
+type adapterSets struct {
+	sets  []wire.AdapterSet
+	parts [][]wire.Hash // by stage, of all adapters of all sets
+	own   map[wire.Hash][]engine.AdapterScale
+	known map[string]wire.Hash // by the list that the engine gives
+}
+
+// adapters has all machines get the adapters of a list, if they have not, and returns the set's name and what of it is for
+// the layers here.
+func (c *Chain) adapters(ctx context.Context, list []engine.AdapterScale) (wire.Hash, []engine.AdapterScale, error) {
+	if len(list) == 0 {
+		return wire.Hash{}, nil, nil
+	}
+	key := fmt.Sprint(list)
+	if id, ok := c.sets.known[key]; ok {
+		return id, c.sets.own[id], nil
+	}
+	if c.cfg.Adapter == nil {
+		return wire.Hash{}, nil, centram.Errorf(centram.Unsupported, "this chain takes no adapters")
+	}
+	var set wire.AdapterSet
+	var own []engine.AdapterScale
+	parts := make([][]wire.Hash, len(c.cfg.Stages))
+	for _, a := range list {
+		pub, err := c.cfg.Adapter(ctx, a)
+		if err != nil {
+			return wire.Hash{}, nil, err
+		}
+		in := wire.AdapterScale{Genome: pub.ID, Scale: int64(math.Round(float64(a.Scale) * 1e6))}
+		set = append(set, in)
+		for stage := range parts {
+			parts[stage] = append(parts[stage], pub.Parts[stage])
+		}
+		if pub.Own != "" {
+			own = append(own, engine.AdapterScale{Path: pub.Own, Scale: scaleOf(in)})
+		}
+	}
+	if err := c.spread(ctx, set, parts); err != nil {
+		return wire.Hash{}, nil, err
+	}
+	id := set.ID()
+	c.sets.known[key], c.sets.own[id] = id, own
+	return id, own, nil
+}
+
+// spread gives all machines the plan again, with one more set, and waits until each has its part.
+func (c *Chain) spread(ctx context.Context, set wire.AdapterSet, parts [][]wire.Hash) error {
+	before := c.sets
+	c.sets.sets = append(c.sets.sets[:len(c.sets.sets):len(c.sets.sets)], set)
+	c.sets.parts = make([][]wire.Hash, len(parts))
+	for stage := range parts {
+		if before.parts != nil {
+			c.sets.parts[stage] = append(c.sets.parts[stage], before.parts[stage]...)
+		}
+		c.sets.parts[stage] = append(c.sets.parts[stage], parts[stage]...)
+	}
+	c.mu.Lock()
+	machines := make([]*remote, 0, len(c.remote)+len(c.standbys))
+	machines = append(machines, c.remote...)
+	for _, s := range c.standbys {
+		machines = append(machines, s)
+	}
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, adapterFor)
+	defer cancel()
+	for _, r := range machines {
+		if err := r.x.Send(ctx, c.plan(r.stage, r.id, c.epoch, false)); err != nil {
+			c.sets = before
+			return err
+		}
+	}
+	for _, r := range machines {
+		if err := r.adapted(ctx, setsOf(&wire.HLPlan{Adapters: c.sets.sets})); err != nil {
+			c.sets = before
+			return centram.Errorf(centram.Unavailable, "%s has not got the adapter for its layers: %w", r.id.Short(), err)
+		}
+	}
+	return nil
+}
+
+// adapted waits for a machine to say that it has all adapters.
+func (r *remote) adapted(ctx context.Context, all wire.Hash) error {
+	for {
+		select {
+		case m := <-r.readies:
+			switch m.Adapters {
+			case all:
+				return nil
+			case wire.Hash{}:
+				return centram.Errorf(centram.Unavailable, "it could not")
+			}
+		case <-r.gone:
+			return centram.Errorf(centram.Unavailable, "it has left")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
