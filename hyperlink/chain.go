@@ -165,18 +165,32 @@ func (c *Chain) open(ctx context.Context) error {
 	return nil
 }
 
-// propose has a machine load the layers of a stage.
-func (c *Chain) propose(ctx context.Context, stage uint16, id centram.PeerID, epoch uint32, standby bool) (*remote, error) {
-	failed := func(err error) (*remote, error) {
+// propose has a machine load the layers of a stage. If the connection ends meanwhile, as one of two does when both sides
+// have dialled, it is asked again over the other.
+func (c *Chain) propose(ctx context.Context, stage uint16, id centram.PeerID, epoch uint32, standby bool) (r *remote, err error) {
+	for range proposals {
+		var p *p2p.Peer
+		if p, err = session(ctx, c.cfg.Node, id, meetFor); err != nil {
+			break
+		}
+		if r, err = c.ask(ctx, p, stage, epoch, standby); err == nil || c.cfg.Node.Peer(id) == p {
+			break
+		}
+	}
+	if err != nil {
 		return nil, centram.Errorf(centram.CodeOf(err), "the layers for %s are not ready: %w", id.Short(), err)
 	}
-	p, err := session(ctx, c.cfg.Node, id, meetFor)
-	if err != nil {
-		return failed(err)
-	}
+	return r, nil
+}
+
+const proposals = 3
+
+// ask sends the plan and waits for the machine to be ready.
+func (c *Chain) ask(ctx context.Context, p *p2p.Peer, stage uint16, epoch uint32, standby bool) (*remote, error) {
+	id := p.ID()
 	x, err := p.Open(c.ctx, c.plan(stage, id, epoch, standby))
 	if err != nil {
-		return failed(err)
+		return nil, err
 	}
 	stop := context.AfterFunc(ctx, x.Abort)
 	r := &remote{stage: stage, id: id, peer: p, x: x, readies: make(chan *wire.HLReady, 4), gone: make(chan struct{})}
@@ -190,12 +204,12 @@ func (c *Chain) propose(ctx context.Context, stage uint16, id centram.PeerID, ep
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
-			return failed(err)
+			return nil, err
 		}
 	}
 	if !stop() {
 		x.Close()
-		return failed(context.Cause(ctx))
+		return nil, context.Cause(ctx)
 	}
 	return r, nil
 }

@@ -126,6 +126,16 @@ func (m *model) opener(t testing.TB, cfg local.Config) hyperlink.Opener {
 // chain puts the model together from machines, cut at the layers given.
 func (m *model) chain(t testing.TB, nodes []*node, cfg local.Config, cuts ...int) *hyperlink.Chain {
 	t.Helper()
+	c, err := hyperlink.Open(t.Context(), m.chainConfig(t, nodes, cfg, cuts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (m *model) chainConfig(t testing.TB, nodes []*node, cfg local.Config, cuts ...int) hyperlink.ChainConfig {
+	t.Helper()
 	var stages []wire.PlanStage
 	first := 0
 	for i, end := range append(cuts, m.file.Summary.Layers) {
@@ -146,17 +156,12 @@ func (m *model) chain(t testing.TB, nodes []*node, cfg local.Config, cuts ...int
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := hyperlink.Open(t.Context(), hyperlink.ChainConfig{
+	return hyperlink.ChainConfig{
 		Adapter: func(_ context.Context, a engine.AdapterScale) (hyperlink.Adapter, error) {
 			return m.adapter(t, a.Path, stages)
 		},
 		Node: nodes[0].Node, Host: nodes[0].host, Text: text, Table: table, Own: own, Info: info, Model: wire.Hash{1}, Stages: stages, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
-	return c
 }
 
 func (m *model) solo(t testing.TB, cfg local.Config) *local.Model {

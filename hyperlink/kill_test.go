@@ -93,12 +93,14 @@ func killing(t *testing.T, seed uint64) (stalls []time.Duration) {
 // stopwatch notes steps that take long.
 type stopwatch struct {
 	engine.Runner
-	stalls []time.Duration
+	stalls  []time.Duration
+	longest time.Duration
 }
 
 func (s *stopwatch) Step(ctx context.Context, b engine.Batch) (engine.Output, error) {
 	began := time.Now()
 	out, err := s.Runner.Step(ctx, b)
+	s.longest = max(s.longest, time.Since(began))
 	if took := time.Since(began); took > 200*time.Millisecond {
 		s.stalls = append(s.stalls, took)
 	}
