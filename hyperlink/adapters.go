@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/centram/centram"
@@ -14,7 +15,7 @@ import (
 // adapterFor is how long a machine may take to get its part of an adapter.
 const adapterFor = time.Minute
 
-// adapterSets are the adapters that a chain's machines have. A chain's gate guards it.
+// adapterSets are the adapters that a chain's machines have. It is changed by who holds the chain's gate and its mu.
 type adapterSets struct {
 	sets  []wire.AdapterSet
 	parts [][]wire.Hash // by stage, of all adapters of all sets
@@ -56,22 +57,25 @@ func (c *Chain) adapters(ctx context.Context, list []engine.AdapterScale) (wire.
 		return wire.Hash{}, nil, err
 	}
 	id := set.ID()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.sets.known[key], c.sets.own[id] = id, own
 	return id, own, nil
 }
 
 // spread gives all machines the plan again, with one more set, and waits until each has its part.
 func (c *Chain) spread(ctx context.Context, set wire.AdapterSet, parts [][]wire.Hash) error {
-	before := c.sets
-	c.sets.sets = append(c.sets.sets[:len(c.sets.sets):len(c.sets.sets)], set)
-	c.sets.parts = make([][]wire.Hash, len(parts))
+	before, after := c.sets, c.sets
+	after.sets = append(slices.Clone(before.sets), set)
+	after.parts = make([][]wire.Hash, len(parts))
 	for stage := range parts {
 		if before.parts != nil {
-			c.sets.parts[stage] = append(c.sets.parts[stage], before.parts[stage]...)
+			after.parts[stage] = append(after.parts[stage], before.parts[stage]...)
 		}
-		c.sets.parts[stage] = append(c.sets.parts[stage], parts[stage]...)
+		after.parts[stage] = append(after.parts[stage], parts[stage]...)
 	}
 	c.mu.Lock()
+	c.sets = after
 	machines := make([]*remote, 0, len(c.remote)+len(c.standbys))
 	machines = append(machines, c.remote...)
 	for _, s := range c.standbys {
@@ -80,15 +84,24 @@ func (c *Chain) spread(ctx context.Context, set wire.AdapterSet, parts [][]wire.
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, adapterFor)
 	defer cancel()
+	err := c.adaptAll(ctx, machines, setsOf(&wire.HLPlan{Adapters: after.sets}))
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.sets = before
+	}
+	return err
+}
+
+// adaptAll gives machines the plan again and waits until each has what is in it.
+func (c *Chain) adaptAll(ctx context.Context, machines []*remote, all wire.Hash) error {
 	for _, r := range machines {
 		if err := r.x.Send(ctx, c.plan(r.stage, r.id, c.epoch, false)); err != nil {
-			c.sets = before
 			return err
 		}
 	}
 	for _, r := range machines {
-		if err := r.adapted(ctx, setsOf(&wire.HLPlan{Adapters: c.sets.sets})); err != nil {
-			c.sets = before
+		if err := r.adapted(ctx, all); err != nil {
 			return centram.Errorf(centram.Unavailable, "%s has not got the adapter for its layers: %w", r.id.Short(), err)
 		}
 	}

@@ -217,7 +217,7 @@ func (c *Chain) ask(ctx context.Context, p *p2p.Peer, stage uint16, epoch uint32
 // plan is what a machine is asked to do.
 func (c *Chain) plan(stage uint16, id centram.PeerID, epoch uint32, standby bool) *wire.HLPlan {
 	c.mu.Lock()
-	stages := slices.Clone(c.stages)
+	stages, sets := slices.Clone(c.stages), c.sets
 	c.mu.Unlock()
 	if !standby {
 		stages[stage].Node = id
@@ -231,10 +231,10 @@ func (c *Chain) plan(stage uint16, id centram.PeerID, epoch uint32, standby bool
 		Stages: stages, Stage: stage, Standby: standby,
 		Rows: wire.F32, PromptRows: wire.F32, Keys: wire.F16, Values: wire.F16, Context: uint32(info.Context), Lanes: uint16(info.Sequences),
 		Tokens: uint16(info.BatchSize), Frames: 2 * uint16(len(stages)), Privacy: wire.Friend, ReadyMs: uint32(readyFor.Milliseconds()),
-		Adapters: c.sets.sets,
+		Adapters: sets.sets,
 	}
-	if c.sets.parts != nil {
-		q.Parts = c.sets.parts[stage]
+	if sets.parts != nil {
+		q.Parts = sets.parts[stage]
 	}
 	return q
 }
@@ -306,6 +306,9 @@ func (c *Chain) returned(r *remote, m *wire.ActRet) error {
 	}
 	return nil
 }
+
+// Ended implements engine.Mortal.
+func (c *Chain) Ended() <-chan struct{} { return c.ctx.Done() }
 
 // Info implements engine.Runner.
 func (c *Chain) Info() engine.Info { return c.cfg.Info }

@@ -33,6 +33,8 @@ type Host struct {
 	mu     sync.Mutex // guards the following
 	seats  map[wire.ChainID]*seat
 	chains map[wire.ChainID]*Chain // of which this node is the head
+
+	leaving bool
 }
 
 // NewHost makes the host and registers what it answers. It is to be called before the node runs.
@@ -70,6 +72,27 @@ func (h *Host) Seats() []Seat {
 		})
 	}
 	return list
+}
+
+// Leave tells the heads of all chains that this node is about to go, and waits until others have taken its place, or ctx
+// ends.
+func (h *Host) Leave(ctx context.Context) {
+	h.mu.Lock()
+	h.leaving = true
+	var seats []*seat
+	for _, s := range h.seats {
+		seats = append(seats, s)
+	}
+	h.mu.Unlock()
+	for _, s := range seats {
+		_ = s.head.Tell(ctx, &wire.HLReroute{Chain: s.plan.Chain, Epoch: s.epochNow(), Stage: s.plan.Stage, Cause: wire.StageLeaving})
+	}
+	for _, s := range seats {
+		select {
+		case <-s.ctx.Done():
+		case <-ctx.Done():
+		}
+	}
 }
 
 // plan serves a stage from the asker's proposal until the asker ends the chain.
@@ -158,6 +181,9 @@ func (h *Host) assignment(q *wire.HLPlan) (Assignment, error) {
 func (h *Host) seat(s *seat) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.leaving {
+		return &wire.Status{Code: wire.Busy, Detail: "this node is about to leave"}
+	}
 	if h.seats[s.plan.Chain] != nil {
 		return &wire.Status{Code: wire.Malformed, Detail: "this node has a stage of the chain already"}
 	}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,4 +192,46 @@ func TestAMachineThatIsWrongIsReplaced(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestAMachineThatLeavesHandsItsPlaceOverFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPark(t, 1, 4, p2ptest.Faults{Latency: time.Millisecond})
+		var slow atomic.Bool // another machine takes a while to load what the one that leaves has
+		p.shape = func(_ int, o *oracle) {
+			o.delay = 5 * time.Millisecond
+			if slow.Load() {
+				time.Sleep(2 * time.Second)
+			}
+		}
+		c, err := p.chain(3, 2, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		slow.Store(true)
+		const steps = 200
+		want, _ := greedy(t, alone{newOracle(0, oracleLayers, 2)}, prompts(2, 5), steps, 0)
+		leaves := c.Stages()[1].Node
+		left := make(chan time.Duration, 1)
+		time.AfterFunc(300*time.Millisecond, func() {
+			began := time.Now()
+			p.hosts[1].Leave(t.Context())
+			left <- time.Since(began)
+		})
+		watched := &stopwatch{Runner: c}
+		if got, _ := greedy(t, watched, prompts(2, 5), steps, 0); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		if c.Stages()[1].Node == leaves {
+			t.Error("the machine that leaves is still in the chain")
+		}
+		if took := <-left; took < 2*time.Second || took > 5*time.Second {
+			t.Errorf("it could leave after %v, want the 2s that the other took to load and not much more", took)
+		}
+		// The pause is that of filling the other's cache, a hundred batches of 5 ms, and not that of loading.
+		if watched.longest > 1200*time.Millisecond {
+			t.Errorf("the answer paused for %v, want less than the 2s of loading", watched.longest)
+		}
+	})
 }

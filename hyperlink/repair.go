@@ -86,13 +86,28 @@ func (c *Chain) repair(t trouble) {
 		delete(c.standbys, t.stage) // the standby is lost, not the stage
 	}
 	c.mu.Unlock()
-	if !current || c.enter(c.ctx) != nil {
+	if !current {
+		return
+	}
+	c.log.Info("A machine of the chain is replaced", "peer", t.node.Short(), "stage", t.stage, "cause", t.cause, "err", t.err)
+	var r *remote
+	var shadowed bool
+	var err error
+	if t.cause == wire.StageLeaving { // it goes on until another is ready
+		r, shadowed, err = c.replacement(t)
+	}
+	if c.enter(c.ctx) != nil {
 		return
 	}
 	defer c.leave()
 	began := time.Now()
-	c.log.Info("A machine of the chain is replaced", "peer", t.node.Short(), "stage", t.stage, "cause", t.cause, "err", t.err)
-	r, shadowed, err := c.replacement(t)
+	if t.cause != wire.StageLeaving {
+		r, shadowed, err = c.replacement(t)
+	}
+	if err != nil && t.cause == wire.StageLeaving {
+		c.log.Warn("There is nobody for the place of a machine that is about to leave", "peer", t.node.Short(), "err", err)
+		return // it may stay a little longer; and should it not, that will show
+	}
 	if err != nil {
 		c.end(centram.Errorf(centram.Unavailable, "%s, which computes a part of the model, is lost, and there is nobody for its place: %w", t.node.Short(), errorsOf(err, t.err)).
 			WithHint("Ask again: the model will be put together from the machines that are there."))
