@@ -45,7 +45,10 @@ type ChainConfig struct {
 	// Spare finds another node for a stage, which is none of those that have failed. Nil means that there is none: then the
 	// chain ends with the first stage that is lost.
 	Spare func(ctx context.Context, stage wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error)
-	Log   *slog.Logger
+	// AuditEvery is how often, about, another machine is asked to compute along with one of the chain, to see that both
+	// come to the same. 0 means never.
+	AuditEvery time.Duration
+	Log        *slog.Logger
 }
 
 // Chain is a model whose layers are on several machines. It implements engine.Model and engine.Pipeline.
@@ -69,17 +72,19 @@ type Chain struct {
 	failed []centram.PeerID
 	sets   adapterSets
 
-	mu       sync.Mutex // guards the following
-	epoch    uint32
-	stages   []wire.PlanStage
-	remote   []*remote // stages 1 and on
-	standbys map[uint16]*remote
-	flight   []*pending // steps under way, in order
-	frames   map[uint32]unanswered
-	refill   uint16 // the first stage whose cache may not be what it should be; 0: all are
-	pace     pace
-	took     recent                 // by the first stage
-	accusers map[centram.PeerID]int // how often a node has said that another sends what cannot be right
+	mu         sync.Mutex // guards the following
+	epoch      uint32
+	stages     []wire.PlanStage
+	remote     []*remote // stages 1 and on
+	standbys   map[uint16]*remote
+	flight     []*pending // steps under way, in order
+	frames     map[uint32]unanswered
+	refill     uint16 // the first stage whose cache may not be what it should be; 0: all are
+	pace       pace
+	took       recent                 // by the first stage
+	accusers   map[centram.PeerID]int // how often a node has said that another sends what cannot be right
+	ledger     ledger
+	distrusted []centram.PeerID // nodes whose work did not stand up to another's
 }
 
 // remote is a stage on another machine.
@@ -107,6 +112,7 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	c := &Chain{
 		Text: cfg.Text, cfg: cfg, log: cfg.Log, logits: map[int]*row{}, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
 		gate: newGate(), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
+		ledger:   ledger{windows: map[windowKey]*wire.WinCommit{}, audited: map[centram.PeerID]int{}},
 		accusers: map[centram.PeerID]int{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
 	}
 	_, _ = rand.Read(c.id[:]) // never fails
@@ -117,6 +123,9 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	}
 	c.wg.Go(c.mend)
 	c.wg.Go(c.watch)
+	if cfg.AuditEvery > 0 {
+		c.wg.Go(c.audit)
+	}
 	return c, nil
 }
 
@@ -224,6 +233,8 @@ func (c *Chain) plan(stage uint16, id centram.PeerID, epoch uint32, standby bool
 		if stages[stage].Standby == id {
 			stages[stage].Standby = centram.PeerID{}
 		}
+	} else {
+		stages[stage].Standby = id
 	}
 	info := c.cfg.Info
 	q := &wire.HLPlan{
@@ -270,6 +281,8 @@ func (c *Chain) listen(r *remote) {
 				c.report(trouble{r.stage, r.id, wire.StageWrong, err})
 				return
 			}
+		case *wire.WinCommit:
+			c.committed(r, m)
 		case *wire.HLReady:
 			select {
 			case r.readies <- m:
@@ -456,6 +469,9 @@ func (c *Chain) end(why error) {
 	c.flight = nil
 	clear(c.frames)
 }
+
+// Done is closed when the chain has ended, by Close or because a machine was lost that nobody could replace.
+func (c *Chain) Done() <-chan struct{} { return c.ctx.Done() }
 
 // Stages is what the chain is made of now.
 func (c *Chain) Stages() []wire.PlanStage {

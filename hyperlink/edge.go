@@ -37,6 +37,7 @@ func (e *edge) connect(ctx context.Context, to centram.PeerID, epoch uint32) err
 	if err != nil {
 		return err
 	}
+	out.main.Store(true)
 	e.out = out
 	return nil
 }
@@ -49,6 +50,17 @@ func (e *edge) accompany(ctx context.Context, to centram.PeerID, epoch uint32) e
 	}
 	e.shadow, e.standby = out, to
 	return nil
+}
+
+// watch has a machine compute along with the next stage: it gets what that has got so far, and then the same frames.
+func (e *edge) watch(ctx context.Context, to centram.PeerID, epoch uint32) error {
+	if e.shadow != nil {
+		return centram.Errorf(centram.Conflict, "another machine computes along")
+	}
+	if err := e.accompany(ctx, to, epoch); err != nil {
+		return err
+	}
+	return e.replay(epoch, e.shadow)
 }
 
 func (e *edge) stream(ctx context.Context, to centram.PeerID, epoch uint32) (*outlet, error) {
@@ -68,7 +80,8 @@ func (e *edge) stream(ctx context.Context, to centram.PeerID, epoch uint32) (*ou
 		defer cancel()
 		defer x.Close()
 		_, err := receive(living, x) // nothing comes but the reason why it ends
-		if living.Err() == nil {
+		out.fail(errEnded)
+		if living.Err() == nil && out.main.Load() {
 			e.broken(to, epoch, err)
 		}
 	})
@@ -116,6 +129,7 @@ func (e *edge) reroute(ctx context.Context, to centram.PeerID, epoch uint32, lan
 	case e.shadow != nil && to == e.standby:
 		e.close()
 		e.out, e.to, e.shadow = e.shadow, to, nil
+		e.out.main.Store(true)
 	case to != e.to || e.out == nil:
 		e.close()
 		if err := e.connect(ctx, to, epoch); err != nil {
@@ -124,13 +138,13 @@ func (e *edge) reroute(ctx context.Context, to centram.PeerID, epoch uint32, lan
 	}
 	e.epoch = epoch
 	if again {
-		return e.replay(epoch)
+		return e.replay(epoch, e.out)
 	}
 	return nil
 }
 
-// replay fills the caches behind the boundary.
-func (e *edge) replay(epoch uint32) error {
+// replay fills the caches behind the boundary, or those of who computes along.
+func (e *edge) replay(epoch uint32, out *outlet) error {
 	for _, pieces := range e.history.replay() {
 		ms := make([]wire.Message, len(pieces))
 		for i, p := range pieces {
@@ -144,7 +158,7 @@ func (e *edge) replay(epoch uint32) error {
 			}
 			ms[i] = f
 		}
-		if err := e.out.send(e.ctx, ms); err != nil {
+		if err := out.send(e.ctx, ms); err != nil {
 			return err
 		}
 	}

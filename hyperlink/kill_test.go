@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -232,6 +233,98 @@ func TestAMachineThatLeavesHandsItsPlaceOverFirst(t *testing.T) {
 		// The pause is that of filling the other's cache, a hundred batches of 5 ms, and not that of loading.
 		if watched.longest > 1200*time.Millisecond {
 			t.Errorf("the answer paused for %v, want less than the 2s of loading", watched.longest)
+		}
+	})
+}
+
+// TestALieIsFoundAndTheMachineReplaced has one machine give numbers that look right and are not.
+func TestALieIsFoundAndTheMachineReplaced(t *testing.T) {
+	for _, standbys := range []bool{true, false} {
+		for bad := 1; bad <= 2; bad++ {
+			t.Run(fmt.Sprintf("machine %d of 3, standbys %t", bad, standbys), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := newPark(t, 1, 8, p2ptest.Faults{Latency: time.Millisecond})
+					p.shape = func(node int, o *oracle) {
+						o.delay = time.Millisecond
+						if batches := 0; node == bad {
+							o.fail = func(_ *engine.StageBatch, out *engine.StageOutput) error {
+								if batches++; batches > 20 && batches%3 == 0 {
+									for _, rows := range append(out.Logits, out.Hidden) {
+										switch {
+										case len(rows) == 0:
+										case rows[0] > 2: // a hidden state of the oracle
+											rows[0] = float32(int(rows[0]) / 2)
+										default:
+											rows[0]++
+										}
+									}
+								}
+								return nil
+							}
+						}
+					}
+					p.auditEvery = 200 * time.Millisecond
+					c, err := p.chain(3, 2, standbys)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					began := time.Now()
+					found := ""
+					for c.Stages()[bad].Node == p.nodes[bad].ID() && time.Since(began) < time.Minute {
+						pos := 0
+						for seq := range 2 {
+							if err := c.Trim(seq, 0); err != nil {
+								t.Fatal(err)
+							}
+						}
+						for range 100 {
+							b := engine.Batch{Rows: []engine.Row{{Token: 3, Seq: 0, Pos: pos, Logits: true}, {Token: 4, Seq: 1, Pos: pos, Logits: true}}}
+							if _, err := c.Step(t.Context(), b); err != nil {
+								found = err.Error()
+								break
+							}
+							pos++
+						}
+					}
+					if node := c.Stages()[bad].Node; node == p.nodes[bad].ID() {
+						t.Fatal("the machine that lies is still in the chain after a minute")
+					}
+					if !strings.Contains(found, "found to compute wrongly") {
+						t.Errorf("the answer under way ended with %q, want that it is said to be wrong", found)
+					}
+					t.Logf("found after %v", time.Since(began))
+					// And then it is right again.
+					want, _ := greedy(t, alone{newOracle(0, oracleLayers, 2)}, prompts(2, 5), 40, 0)
+					if got, _ := greedy(t, c, prompts(2, 5), 40, 0); fmt.Sprint(got) != fmt.Sprint(want) {
+						t.Errorf("afterwards: got %v, want %v", got, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestHonestMachinesStandUpToAudits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPark(t, 1, 5, p2ptest.Faults{Latency: time.Millisecond})
+		p.shape = func(_ int, o *oracle) { o.delay = time.Millisecond }
+		p.auditEvery = 300 * time.Millisecond
+		c, err := p.chain(3, 3, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		before := fmt.Sprint(c.Stages())
+		want, _ := greedy(t, alone{newOracle(0, oracleLayers, 3)}, prompts(3, 5), 600, 0)
+		if got, _ := greedy(t, c, prompts(3, 5), 600, 0); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		if after := fmt.Sprint(c.Stages()); after != before {
+			t.Errorf("a machine was replaced: %v, want %v", after, before)
+		}
+		if c.Audited() == 0 {
+			t.Error("nothing was audited")
 		}
 	})
 }

@@ -159,6 +159,8 @@ type park struct {
 	mu    sync.Mutex
 	dead  map[centram.PeerID]bool
 	shape func(node int, o *oracle) // changes a machine's stages as they are made
+
+	auditEvery time.Duration
 }
 
 // log is where the machines' words go: to the test if it runs one seed.
@@ -257,6 +259,7 @@ func (p *park) chain(stages, lanes int, standbys bool) (*hyperlink.Chain, error)
 		Own:   newOracle(0, int(list[0].Layers.End), lanes),
 		Info:  engine.Info{Layers: oracleLayers, Embedding: oracleWidth, VocabSize: oracleVocab, Context: 1000, Sequences: lanes, BatchSize: 128},
 		Model: wire.Hash{1}, Stages: list, Log: p.log("head"),
+		AuditEvery: p.auditEvery,
 		Spare: func(ctx context.Context, s wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
 			return p.spare(c.Stages)(ctx, s, failed)
 		},

@@ -1,9 +1,12 @@
 package hyperlink
 
 import (
+	"cmp"
 	"context"
 	"sync"
+	"sync/atomic"
 
+	"github.com/centram/centram"
 	"github.com/centram/centram/p2p"
 	"github.com/centram/centram/p2p/wire"
 )
@@ -13,7 +16,8 @@ import (
 type outlet struct {
 	x     *p2p.Exchange
 	queue chan []wire.Message
-	stop  func() // ends the stream; nil if that is another's
+	stop  func()      // ends the stream; nil if that is another's
+	main  atomic.Bool // the chain needs it: false for who computes along
 
 	mu      sync.Mutex // guards the following
 	waiting int        // batches in the queue or being written
@@ -42,6 +46,16 @@ func (o *outlet) write(ctx context.Context, ms []wire.Message) error {
 		return o.x.SendMore(ctx, ms[0])
 	}
 	return o.x.SendTogether(ctx, ms...)
+}
+
+// errEnded is why nothing is written to a stream whose other end has closed it.
+var errEnded = centram.Errorf(centram.Unavailable, "the machine has ended the stream")
+
+// fail has nothing written any more.
+func (o *outlet) fail(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = cmp.Or(o.err, err)
 }
 
 func (o *outlet) settle(err error) {

@@ -131,6 +131,7 @@ func (c *Chain) replacement(t trouble) (r *remote, shadowed bool, err error) {
 	standby, stage := c.standbys[t.stage], c.stages[t.stage]
 	delete(c.standbys, t.stage)
 	old := c.remote[t.stage-1]
+	c.failed, c.distrusted = append(c.failed, c.distrusted...), nil
 	c.mu.Unlock()
 	if standby != nil {
 		return standby, true, nil

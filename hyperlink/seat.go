@@ -46,6 +46,8 @@ type seat struct {
 	returns   *outlet
 	next      *edge
 	adapters  map[wire.Hash][]engine.AdapterScale // the sets that frames may ask for, as files of these layers
+	windows   map[int]*window                     // by lane
+	committed uint32
 
 	ctx    context.Context // of the chain, for what the stage sends
 	cancel context.CancelCauseFunc
@@ -62,7 +64,7 @@ func newSeat(ctx context.Context, h *Host, head *p2p.Peer, x *p2p.Exchange, plan
 	s := &seat{
 		host: h, head: head, back: x, plan: plan, stage: stage, info: stage.Info(), since: time.Now(), active: !plan.Standby,
 		last: int(plan.Stage) == len(plan.Stages)-1, epoch: plan.Epoch, lanes: make([]laneState, plan.Lanes), passed: make(chan struct{}), computing: newGate(),
-		adapters: map[wire.Hash][]engine.AdapterScale{{}: nil},
+		adapters: map[wire.Hash][]engine.AdapterScale{{}: nil}, windows: map[int]*window{},
 	}
 	for _, p := range plan.Stages {
 		s.nodes = append(s.nodes, p.Node)
@@ -315,6 +317,14 @@ func (s *seat) reach(ctx context.Context, epoch uint32) error {
 func (s *seat) reroute(m *wire.HLReroute) {
 	s.computing.Lock()
 	defer s.computing.Unlock()
+	if m.Cause == wire.StageWatched {
+		if m.Epoch == s.epoch && m.Stage == s.plan.Stage+1 && s.next != nil && s.ctx.Err() == nil {
+			if err := s.next.watch(s.ctx, m.Node, s.epoch); err != nil {
+				s.host.log.Info("A machine cannot compute along", "peer", m.Node.Short(), "err", err)
+			}
+		}
+		return
+	}
 	if m.Epoch <= s.epoch || int(m.Stage) >= len(s.nodes) || s.ctx.Err() != nil {
 		return
 	}
@@ -435,13 +445,19 @@ func (s *seat) compute() error {
 	}
 	took := time.Since(began)
 	replayed := b.frames[0].Flags&wire.FwdReplay != 0
+	if s.last && replayed {
+		return nil // of the logits, which are all that it gives, nobody wants any
+	}
+	for _, commitment := range s.note(b, out) {
+		if err := s.returns.send(s.ctx, []wire.Message{commitment}); err != nil {
+			return err
+		}
+	}
 	switch {
 	case !s.active: // fills its cache and nothing else; but should it come to be the stage, the next may need it again
 		if s.next != nil {
 			s.next.history.add(b.frames, out.Hidden, s.info.Width)
 		}
-		return nil
-	case s.last && replayed:
 		return nil
 	case !replayed:
 		s.tokensIn.Add(uint64(len(b.Rows)))

@@ -9,7 +9,6 @@ import (
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/gguf"
-	"github.com/centram/centram/hyperlink"
 	"github.com/centram/centram/hyperlink/plan"
 	"github.com/centram/centram/p2p/wire"
 )
@@ -18,21 +17,10 @@ import (
 // that holds.
 func (p *Pool) Offers() map[centram.PeerID]*wire.HLOffer {
 	out := map[centram.PeerID]*wire.HLOffer{}
-	if p.cfg.Privacy == LocalOnly {
-		return out
-	}
-	now := time.Now().UnixMilli()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for id, o := range p.offers {
-		peer := p.cfg.Node.Peer(id)
-		if peer == nil || id == p.cfg.Node.ID() || o.Expires <= now || !slices.Contains(peer.Caps(), hyperlink.Ability) {
-			continue
+	for _, k := range p.Known() {
+		if k.Why == "" {
+			out[k.ID] = k.Offer
 		}
-		if p.cfg.Privacy == TrustedPeers && peer.Trust() == wire.Stranger {
-			continue
-		}
-		out[id] = o
 	}
 	return out
 }
@@ -56,9 +44,6 @@ func (p *Pool) input(path string, info engine.Info) (plan.Input, error) {
 		in.Head.ReadRate, in.Head.MulRate = 10e9, 50e9
 	}
 	for id, o := range p.Offers() {
-		if o.OnBattery {
-			continue
-		}
 		in.Others = append(in.Others, plan.Device{
 			ID: id, Memory: int64(o.Memory), ReadRate: float64(o.ReadRate), MulRate: float64(o.MulRate), Overhead: overhead,
 		})

@@ -97,7 +97,7 @@ func New(cfg Config) *Pool {
 	p := &Pool{
 		cfg: cfg, log: cfg.Log, offers: map[centram.PeerID]*wire.HLOffer{}, chains: map[*hyperlink.Chain]*Running{}, forced: map[string]bool{},
 	}
-	p.host = hyperlink.NewHost(hyperlink.HostConfig{Node: cfg.Node, Open: p.serve, Admit: p.admit, Log: cfg.Log})
+	p.host = hyperlink.NewHost(hyperlink.HostConfig{Node: cfg.Node, Open: p.serve, OpenAdapter: p.serveAdapter, Admit: p.admit, Log: cfg.Log})
 	gossip.Keep(cfg.Records, p.offered)
 	return p
 }
@@ -205,6 +205,15 @@ func (p *Pool) serve(ctx context.Context, a hyperlink.Assignment) (engine.Stage,
 	return &served{stage, func() { p.take(-need) }}, nil
 }
 
+// serveAdapter gets the part of an adapter for layers that are served.
+func (p *Pool) serveAdapter(ctx context.Context, a hyperlink.Assignment, recipe wire.Hash) (string, error) {
+	slice, err := p.cfg.Layers.Slice(ctx, a.Weights, nil)
+	if err != nil {
+		return "", err
+	}
+	return p.cfg.Layers.Adapter(ctx, recipe, slice)
+}
+
 func (p *Pool) take(n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -291,6 +300,9 @@ func (p *Pool) open(ctx context.Context, path string, text hyperlink.Text, table
 	r := &Running{Path: path, Choice: choice, Since: time.Now()}
 	chain, err := hyperlink.Open(ctx, hyperlink.ChainConfig{
 		Node: p.cfg.Node, Host: p.host, Text: text, Table: table, Own: own, Info: info, Model: published.ID, Stages: stages, Log: p.log,
+		Adapter: func(ctx context.Context, a engine.AdapterScale) (hyperlink.Adapter, error) {
+			return p.adapter(ctx, a.Path, published, stages, slice)
+		},
 		Spare: func(_ context.Context, s wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
 			return p.spare(path, info, s, p.stages(r), failed)
 		},
@@ -308,6 +320,26 @@ func (p *Pool) open(ctx context.Context, path string, text hyperlink.Text, table
 		defer p.mu.Unlock()
 		delete(p.chains, chain)
 	}}, nil
+}
+
+// adapter publishes an adapter for the stages of a chain.
+func (p *Pool) adapter(ctx context.Context, path string, m *weights.Published, stages []wire.PlanStage, slice string) (hyperlink.Adapter, error) {
+	a, err := p.cfg.Layers.PublishAdapter(ctx, path, m.Summary)
+	if err != nil {
+		return hyperlink.Adapter{}, err
+	}
+	out := hyperlink.Adapter{ID: a.ID}
+	for _, s := range stages {
+		part, err := a.Recipe(ctx, centram.LayerRange{First: int(s.Layers.First), End: int(s.Layers.End)})
+		if err != nil {
+			return out, err
+		}
+		out.Parts = append(out.Parts, part)
+	}
+	if !out.Parts[0].IsZero() {
+		out.Own, err = p.cfg.Layers.Adapter(ctx, out.Parts[0], slice)
+	}
+	return out, err
 }
 
 func (p *Pool) stages(r *Running) []wire.PlanStage {

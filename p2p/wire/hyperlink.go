@@ -222,9 +222,10 @@ const (
 	StageLate                        // over its deadline
 	StageWrong                       // its work did not stand up to audits
 	StageLeaving                     // on purpose: it serves until the other is ready
+	StageWatched                     // it is not replaced: Node computes along for a while, from what the stage before gives it
 )
 
-var rerouteNames = []string{"lost", "late", "wrong", "leaving"}
+var rerouteNames = []string{"lost", "late", "wrong", "leaving", "watched"}
 
 func (r RerouteCause) String() string { return nameOf(rerouteNames, r) }
 

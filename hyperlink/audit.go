@@ -1,0 +1,176 @@
+package hyperlink
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/p2p/wire"
+)
+
+// What a stage commits itself to is held against what another machine makes of the same input: a standby, if there is one,
+// all the time; else a machine that is asked now and then to compute along for a while.
+
+const (
+	auditFor = 30 * time.Second // in which a machine that computes along has to have something to compare
+	kept     = 256              // windows of each stage that are remembered
+)
+
+// ledger is what the stages of a chain have committed themselves to. Chain.mu guards it.
+type ledger struct {
+	windows  map[windowKey]*wire.WinCommit
+	order    []windowKey
+	compared int
+	audited  map[centram.PeerID]int // how many windows of a machine were found right
+}
+
+// windowKey names a window of one machine.
+type windowKey struct {
+	stage uint16
+	node  centram.PeerID
+	lane  uint16
+	first uint32
+}
+
+// committed takes a commitment, and holds it against what others say of the same window.
+func (c *Chain) committed(r *remote, m *wire.WinCommit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.Chain != c.id || m.Stage != r.stage || m.End-m.First != wire.CommitTokens {
+		return
+	}
+	l := &c.ledger
+	key := windowKey{r.stage, r.id, m.Lane, m.First}
+	if l.windows[key] == nil {
+		l.order = append(l.order, key)
+	}
+	l.windows[key] = m
+	if len(l.order) > kept*len(c.cfg.Stages) {
+		delete(l.windows, l.order[0])
+		l.order = l.order[1:]
+	}
+	for other, theirs := range l.windows {
+		if other.stage != r.stage || other.node == r.id || other.lane != m.Lane || other.first != m.First {
+			continue
+		}
+		if theirs.In != m.In || theirs.Adapters != m.Adapters {
+			continue // of another text, or of one that has come by another way
+		}
+		l.compared++
+		if agree(theirs, m) {
+			l.audited[r.id]++
+			l.audited[other.node]++
+			continue
+		}
+		c.disagree(r.stage, r.id, other.node)
+		return
+	}
+}
+
+// disagree replaces a stage whose work is not what another machine makes of the same input. Which of the two is wrong
+// nobody knows, so neither is used again. c.mu is held.
+func (c *Chain) disagree(stage uint16, a, b centram.PeerID) {
+	err := centram.Errorf(centram.Unavailable, "it computes other numbers than %s does of the same input", b.Short())
+	if c.stages[stage].Node == b {
+		a, b = b, a
+	}
+	c.distrusted = append(c.distrusted, a, b)
+	if s := c.standbys[stage]; s != nil {
+		delete(c.standbys, stage)
+		s.x.Abort()
+	}
+	c.report(trouble{stage, c.stages[stage].Node, wire.StageWrong, err})
+	// What was answered so far may be wrong as well. The answers under way are given up rather than gone on with.
+	for _, p := range c.flight {
+		p.end(centram.Errorf(centram.Unavailable, "a machine that computes a part of the model was found to compute wrongly").
+			WithHint("Ask again: another machine takes its place."))
+	}
+	c.flight = nil
+	clear(c.frames)
+}
+
+// audit has machines compute along now and then, until the chain ends.
+func (c *Chain) audit() {
+	for {
+		wait := time.Duration(float64(c.cfg.AuditEvery) * (0.5 + rand.Float64())) // nobody is to know when
+		select {
+		case <-time.After(wait):
+			if err := c.auditOne(); err != nil {
+				c.log.Debug("No audit", "err", err)
+			}
+		case <-c.ctx.Done():
+			return
+		}
+	}
+}
+
+// auditOne has another machine compute what a stage computes, for a while.
+func (c *Chain) auditOne() error {
+	if c.cfg.Spare == nil {
+		return centram.Errorf(centram.Unavailable, "no other machine is known")
+	}
+	c.mu.Lock()
+	number := uint16(1 + rand.IntN(len(c.remote)))
+	stage, epoch, before := c.stages[number], c.epoch, c.ledger.compared
+	busy := c.standbys[number] != nil || len(c.flight) == 0
+	c.mu.Unlock()
+	if busy {
+		return nil // the standby is compared all the time; and where nothing is computed there is nothing to compare
+	}
+	id, err := c.cfg.Spare(c.ctx, stage, c.failed)
+	if err != nil {
+		return err
+	}
+	r, err := c.propose(c.ctx, number, id, epoch, true)
+	if err != nil {
+		return err
+	}
+	c.wg.Go(func() { c.listen(r) })
+	defer r.x.Abort()
+	if err := c.accompany(r, epoch); err != nil {
+		return err
+	}
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for until := time.Now().Add(auditFor); time.Now().Before(until); {
+		c.mu.Lock()
+		over := c.ledger.compared > before || c.epoch != epoch
+		c.mu.Unlock()
+		if over {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-c.ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// accompany has the stage before give a machine what it gives the stage, from the beginning.
+func (c *Chain) accompany(r *remote, epoch uint32) error {
+	if r.stage > 1 {
+		telling, cancel := context.WithTimeout(c.ctx, time.Second)
+		defer cancel()
+		c.mu.Lock()
+		before := c.remote[r.stage-2]
+		c.mu.Unlock()
+		return before.peer.Tell(telling, &wire.HLReroute{
+			Chain: c.id, Epoch: epoch, Stage: r.stage, Cause: wire.StageWatched, Node: r.id, Lanes: []wire.LanePos{},
+		})
+	}
+	if err := c.enter(c.ctx); err != nil {
+		return err
+	}
+	defer c.leave()
+	return c.next.watch(c.ctx, r.id, epoch)
+}
+
+// Audited is how many windows were held against what another machine had made of them.
+func (c *Chain) Audited() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ledger.compared
+}
