@@ -336,3 +336,58 @@ func TestAFailedLoadIsTriedAgainByTheNextRequest(t *testing.T) {
 		t.Errorf("got %v, want an answer", err)
 	}
 }
+
+// mortalModel is a model that the test can end.
+type mortalModel struct {
+	*oracleModel
+	over chan struct{}
+}
+
+func (m *mortalModel) Ended() <-chan struct{} { return m.over }
+
+func TestAModelThatHasEndedIsLoadedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var models []*mortalModel
+		e := New(Config{KeepAlive: -1, Open: func(context.Context, string, func(float64)) (Model, error) {
+			m := &mortalModel{newOracle(2, 1000), make(chan struct{})}
+			m.delay = time.Second
+			m.fail = func(Batch) error {
+				select {
+				case <-m.over:
+					return centram.Errorf(centram.Unavailable, "a machine is lost")
+				default:
+					return nil
+				}
+			}
+			models = append(models, m)
+			return m, nil
+		}})
+		defer e.Close()
+		under := make(chan error)
+		go func() {
+			_, err := e.Generate(t.Context(), ask("hello", 0), nothing)
+			under <- err
+		}()
+		time.Sleep(1500 * time.Millisecond)
+		close(models[0].over)
+		next := make(chan error) // comes before the answer under way has ended
+		go func() {
+			_, err := e.Generate(t.Context(), ask("hello", 1), nothing)
+			next <- err
+		}()
+		if err := <-under; err == nil || err.Error() != "a machine is lost" {
+			t.Errorf("the answer under way ended with %v, want the model's own reason", err)
+		}
+		if err := <-next; err != nil {
+			t.Errorf("the next one ended with %v, want an answer", err)
+		}
+		if len(models) != 2 || !models[0].shut {
+			t.Errorf("%d models were loaded and the first is closed: %v, want 2 and true", len(models), models[0].shut)
+		}
+		close(models[1].over)
+		synctest.Wait()
+		if list := e.Resident(); len(list) != 0 || !models[1].shut {
+			t.Errorf("after one has ended that nobody used, %v are there, want none", list)
+		}
+	})
+}

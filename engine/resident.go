@@ -164,6 +164,9 @@ func (e *Engine) find(name string) (*resident, error) {
 		return nil, errClosed()
 	}
 	res, ok := e.residents[name]
+	if ok && res.ended() {
+		res.fade() // whoever has just learned of it may be back before bury is
+	}
 	if !ok || res.leaving {
 		return nil, nil
 	}
@@ -260,10 +263,47 @@ func (e *Engine) live(ctx context.Context, res *resident) {
 	e.mu.Unlock()
 	close(res.ready)
 	e.cfg.Changed(Change{Name: res.name, Kind: Loaded, Progress: 1})
+	if m, ok := model.(Mortal); ok {
+		e.wg.Go(func() { e.bury(res, m) })
+	}
 
 	res.sched.run(ctx)
 	e.forget(res, model.Close)
 	e.cfg.Changed(Change{Name: res.name, Kind: Unloaded})
+}
+
+// bury has a model that ends by itself leave. Requests that hold it learn from the model why, so it goes when they have.
+func (e *Engine) bury(res *resident, m Mortal) {
+	select {
+	case <-m.Ended():
+	case <-res.gone:
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	res.fade()
+}
+
+// fade has the resident leave as soon as nobody holds it. Called with Engine.mu held.
+func (r *resident) fade() {
+	r.leaving = true
+	if r.users == 0 {
+		r.stop()
+	}
+}
+
+// ended says whether the model has come to its end by itself.
+func (r *resident) ended() bool {
+	m, ok := r.model.(Mortal)
+	if !ok || !r.loaded() {
+		return false
+	}
+	select {
+	case <-m.Ended():
+		return true
+	default:
+		return false
+	}
 }
 
 // forget takes a resident off the list once its memory is free. While that lasts no request may take hold of it.
@@ -289,6 +329,10 @@ func (e *Engine) release(res *resident, keep time.Duration) {
 	res.users--
 	res.used = time.Now()
 	if res.users > 0 || !res.loaded() {
+		return
+	}
+	if res.leaving {
+		res.stop()
 		return
 	}
 	e.announceFreed()

@@ -33,6 +33,12 @@ type Pipeline interface {
 	Start(ctx context.Context, b Batch) (<-chan StepResult, error)
 }
 
+// Mortal is a Model that may end by itself, as one does that has lost a machine: every later Step fails. It is unloaded
+// then, so that the next request loads it anew.
+type Mortal interface {
+	Ended() <-chan struct{} // closed at its end
+}
+
 // StepResult is what Step returns.
 type StepResult struct {
 	Output

@@ -76,6 +76,8 @@ func (c *Chain) disagree(stage uint16, a, b centram.PeerID) {
 		a, b = b, a
 	}
 	c.distrusted = append(c.distrusted, a, b)
+	clear(c.ledger.windows) // of which those of the liar would speak against whoever comes next
+	c.ledger.order = nil
 	if s := c.standbys[stage]; s != nil {
 		delete(c.standbys, stage)
 		s.x.Abort()

@@ -29,6 +29,7 @@ type Blob struct {
 	Chunks   int       `json:"chunks" doc:"That are here."`
 	Of       int       `json:"of" doc:"Chunks that it has."`
 	Link     string    `json:"link,omitempty" doc:"The file elsewhere on this computer that it is. Absent if it lies among the blobs."`
+	Offset   int64     `json:"offset,omitempty" doc:"Where in that file it begins, if it is but a range of it."`
 	Pinned   bool      `json:"pinned" doc:"It stays, whatever the quota is."`
 	UsedAt   time.Time `json:"used_at"`
 }
@@ -71,7 +72,7 @@ type fetchProgress struct {
 // FetchedBlob is a blob that is here now.
 type FetchedBlob struct {
 	Blob
-	Path string `json:"path" doc:"The file that it is in. It may not be changed."`
+	Path string `json:"path" doc:"The file that it is in, at the offset if there is one. It may not be changed."`
 }
 
 // fetchEvents are the events of a fetch. The last one is done or failed.
@@ -201,11 +202,14 @@ func (s *Server) followFetch(ctx context.Context, out *stream, hash wire.Hash, w
 }
 
 func (s *Server) fetched(out *stream, blobs Blobs, hash wire.Hash) error {
-	path, err := blobs.Path(hash)
+	b, err := s.blobNamed(blobs, hash.String())
 	if err != nil {
 		return err
 	}
-	b, err := s.blobNamed(blobs, hash.String())
+	path, err := blobs.Path(hash)
+	if centram.CodeOf(err) == centram.Unsupported && b.Link != "" { // it is a range of a file
+		path, err = b.Link, nil
+	}
 	if err != nil {
 		return err
 	}
@@ -232,7 +236,7 @@ func (s *Server) blobNamed(blobs Blobs, text string) (Blob, error) {
 func presentBlob(i blob.Info) Blob {
 	return Blob{
 		Hash: i.Blob.String(), Size: i.Size, Complete: i.Whole, Chunks: i.Chunks, Of: int((i.Size + wire.ChunkSize - 1) / wire.ChunkSize),
-		Link: i.Link, Pinned: i.Pinned, UsedAt: i.Used,
+		Link: i.Link, Offset: i.Offset, Pinned: i.Pinned, UsedAt: i.Used,
 	}
 }
 

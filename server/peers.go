@@ -34,6 +34,8 @@ type Network struct {
 	Fetch func(ctx context.Context, blob wire.Hash, wait time.Duration, progress func(have, of int)) error
 	// Records are the signed records that are known here. Nil means none.
 	Records func() []Record
+	// Hyperlink puts models together from several machines. Nil means that it cannot be done.
+	Hyperlink Hyperlink
 }
 
 // Node is this node among others, as *p2p.Node is.

@@ -65,6 +65,7 @@ func (s *Server) registerNative(e *echo.Echo) {
 	s.nativeChats(api)
 	s.nativePeers(api)
 	s.nativeBlobs(api)
+	s.nativeHyperlink(api)
 	e.GET(nativePrefix+"/openapi.json", describe(api))
 }
 
@@ -113,6 +114,13 @@ func (s *Server) nativeBlobs(api huma.API) {
 	post(api, "/blobs", "Make a file a blob", http.StatusCreated, s.addBlob)
 	remove(api, "/blobs/{hash}", "Remove a blob", s.deleteBlob)
 	streams(api, http.MethodPost, "/blobs/{hash}/fetch", "Fetch a blob from the peers that have it", fetchEvents, s.fetchBlob)
+}
+
+func (s *Server) nativeHyperlink(api huma.API) {
+	get(api, "/hyperlink", "Show which machines compute for each other", s.getHyperlink)
+	post(api, "/hyperlink/plan", "Say how a model would be laid over machines", http.StatusOK, s.planHyperlink)
+	post(api, "/hyperlink/up", "Put a model together from several machines", http.StatusOK, s.upHyperlink)
+	post(api, "/hyperlink/down", "Take a model out of the memory of all machines", http.StatusOK, s.downHyperlink)
 }
 
 func get[I, O any](api huma.API, path, summary string, serve func(context.Context, *I) (*O, error)) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds llama.cpp for one backend and points build/native at the result.
+# Builds llama.cpp for one backend and points build/native at the result, or what $NATIVE names.
 #   vendor-cpp/build.sh cpu|cuda|metal|vulkan [TOOL ...]     TOOL: llama-completion, llama-bench, llama-server
 # The result lives in the cache under a key of everything that shapes it: pin, flags, backend, compiler, processor.
 set -euo pipefail
@@ -63,6 +63,7 @@ done
 ln -sfn "$src" "$out/src"
 touch "$out/complete"
 
-mkdir -p "$root/build"
-ln -sfn "$out" "$root/build/native"
+native=${NATIVE:-$root/build/native}
+mkdir -p "$(dirname "$native")"
+ln -sfn "$out" "$native"
 echo "$backend" >"$out/backend"

@@ -241,8 +241,36 @@ func ourNetwork(dir, file string) (out network, err error) {
 
 // bare is a QUIC listener that copies, echoes or just accepts, as the first byte of a stream says.
 type bare struct {
-	listener *quic.Listener
-	file     string
+	socket    net.PacketConn
+	transport *quic.Transport
+	listener  *quic.Listener
+	file      string // what it copies
+}
+
+// listenBare listens on the loopback interface until close.
+func listenBare(ctx context.Context, file string) (*bare, error) {
+	config, err := tlsBare()
+	if err != nil {
+		return nil, err
+	}
+	b := &bare{file: file}
+	if b.socket, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+		return nil, err
+	}
+	b.transport = &quic.Transport{Conn: b.socket}
+	if b.listener, err = b.transport.Listen(config, nil); err != nil {
+		b.socket.Close()
+		return nil, err
+	}
+	go b.run(ctx)
+	return b, nil
+}
+
+func (b *bare) address() string { return b.socket.LocalAddr().String() }
+
+func (b *bare) close() {
+	b.transport.Close()
+	b.socket.Close()
 }
 
 func tlsBare() (*tls.Config, error) {
@@ -295,8 +323,13 @@ func (b *bare) serve(s *quic.Stream) {
 		_, _ = io.CopyBuffer(s, struct{ io.Reader }{f}, make([]byte, 1<<20))
 		return
 	}
-	if _, err := io.ReadFull(s, buf[1:]); err == nil {
-		_, _ = s.Write(buf[1:])
+	for {
+		if _, err := io.ReadFull(s, buf[1:]); err != nil {
+			return
+		}
+		if _, err := s.Write(buf[1:]); err != nil {
+			return
+		}
 	}
 }
 
@@ -307,19 +340,12 @@ func theirNetwork(dir, file string) (out network, err error) {
 	if err != nil {
 		return out, err
 	}
-	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	b, err := listenBare(ctx, file)
 	if err != nil {
 		return out, err
 	}
-	defer socket.Close()
-	transport := &quic.Transport{Conn: socket}
-	defer transport.Close()
-	b := &bare{file: file}
-	if b.listener, err = transport.Listen(config, nil); err != nil {
-		return out, err
-	}
-	go b.run(ctx)
-	conn, err := quic.DialAddr(ctx, socket.LocalAddr().String(), config, nil)
+	defer b.close()
+	conn, err := quic.DialAddr(ctx, b.address(), config, nil)
 	if err != nil {
 		return out, err
 	}
@@ -363,7 +389,7 @@ func theirNetwork(dir, file string) (out network, err error) {
 		return out, err
 	}
 	out.calls, err = rate(func() error {
-		c, err := quic.DialAddr(ctx, socket.LocalAddr().String(), config, nil)
+		c, err := quic.DialAddr(ctx, b.address(), config, nil)
 		if err != nil {
 			return err
 		}

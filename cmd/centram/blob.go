@@ -62,16 +62,24 @@ func (a *app) blobListCommand() *cobra.Command {
 func blobRows(list []server.Blob, now time.Time) [][]string {
 	rows := [][]string{{"HASH", "SIZE", "STATE", "USED", "FILE"}}
 	for _, b := range list {
-		state, file := "complete", b.Link
+		state, file := "complete", "-"
 		if !b.Complete {
 			state = fmt.Sprintf("%d %%", 100*b.Chunks/max(b.Of, 1))
 		}
-		if file == "" {
-			file = "-"
+		if b.Link != "" {
+			file = placeText(b, b.Link)
 		}
 		rows = append(rows, []string{b.Hash, bytesText(b.Size), state, span(now.Sub(b.UsedAt)) + " ago", file})
 	}
 	return rows
+}
+
+// placeText says where a blob is. What is but a range of a file is no path that could be mistaken for all of it.
+func placeText(b server.Blob, file string) string {
+	if b.Offset == 0 {
+		return file
+	}
+	return fmt.Sprintf("%s, bytes %d to %d", file, b.Offset, b.Offset+b.Size-1)
 }
 
 func (a *app) blobAddCommand() *cobra.Command {
@@ -122,12 +130,15 @@ func (a *app) blobGetCommand() *cobra.Command {
 			if err := copyBlob(b, *output); err != nil {
 				return err
 			}
-			b.Path = *output
+			b.Path, b.Offset = *output, 0
 		}
 		if *asJSON {
 			return a.printJSON(b)
 		}
-		fmt.Fprintln(a.out, b.Path)
+		fmt.Fprintln(a.out, placeText(b.Blob, b.Path))
+		if b.Offset > 0 {
+			a.hint("It is a range of that file. Copy it out with: centram blob get %s -o FILE", args[0])
+		}
 		return nil
 	}
 	return cmd
@@ -181,7 +192,7 @@ func copyBlob(b server.FetchedBlob, to string) error {
 	}
 	defer os.Remove(tmp.Name()) // after the rename there is none
 	sum := sha256.New()
-	_, err = io.Copy(io.MultiWriter(tmp, sum), from)
+	_, err = io.Copy(io.MultiWriter(tmp, sum), io.NewSectionReader(from, b.Offset, b.Size)) // it may be a range of the file
 	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
 		return fmt.Errorf("copy the blob: %w", err)
 	}

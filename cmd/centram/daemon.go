@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -140,10 +141,13 @@ func engineConfig(cfg *config.Config, library *models.Library, pool *pool.Pool, 
 		}
 		here, err := pool.Need(ctx, file, info)
 		if err != nil {
-			if pool.Forced(file) {
+			switch {
+			case pool.Forced(file):
 				return false, 0, err
+			case cfg.Hyperlink == "local":
+				return false, alone, nil // the engine says how much it lacks
 			}
-			return false, alone, nil // the engine says how much it lacks
+			return false, 0, tooBig(pool, alone, budget)
 		}
 		return true, here, nil
 	}
@@ -182,6 +186,27 @@ func engineConfig(cfg *config.Config, library *models.Library, pool *pool.Pool, 
 	}
 }
 
+// tooBig says how much memory is missing for a model, and who might have it.
+func tooBig(p *pool.Pool, need, budget uint64) error {
+	var offered uint64
+	offers, others, hint := 0, "no other machine offers any", "Start Centram on another machine, and pair with it: centram peer pair PEER"
+	for _, k := range p.Known() {
+		switch {
+		case k.Why == "":
+			offers, offered = offers+1, offered+k.Offer.Memory
+		case offers == 0:
+			others = fmt.Sprintf("%s, which offers %d MiB, is not asked: %s", k.ID.Short(), k.Offer.Memory>>20, strings.TrimSuffix(k.Why, "."))
+			hint = "Pair with it: centram peer pair " + k.ID.Short()
+		}
+	}
+	if offers > 0 {
+		others = fmt.Sprintf("the %d MiB of %d other machines do not make up for it, of which a fifth stays free", offered>>20, offers)
+		hint = "Let another machine join, or offer more memory"
+	}
+	return centram.Errorf(centram.Unavailable, "The model needs %d MiB, which is %d MiB more than the %d MiB that models may take here, and %s.", need>>20, (need-budget)>>20, budget>>20, others).
+		WithHint("%s. Or choose a smaller model or a smaller context, or raise the setting memory_limit.", hint)
+}
+
 func runConfig(cfg *config.Config) local.Config {
 	return local.Config{Context: cfg.Context, Sequences: cfg.Parallel, Threads: cfg.Threads, GPULayers: cfg.GPULayers}
 }
@@ -201,7 +226,7 @@ func (d *daemon) serverConfig(token string, settings server.Settings, events *se
 		Token: token, AllowedHosts: cfg.AllowedHosts, AllowedOrigins: cfg.AllowedOrigins,
 		Engine: d.engine, Models: d.models, Chats: chats.New(chats.Config{DB: d.db.DB}), Settings: settings,
 		Events: events, Version: version,
-		Network: d.network.forServer(), Collectors: []prometheus.Collector{d.network.metrics},
+		Network: d.network.forServer(d.models), Collectors: []prometheus.Collector{d.network.metrics},
 		Register: []func(*echo.Echo){
 			func(e *echo.Echo) {
 				openai.Register(e, openai.Config{

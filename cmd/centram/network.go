@@ -20,6 +20,7 @@ import (
 	"github.com/centram/centram/hyperlink/pool"
 	"github.com/centram/centram/hyperlink/weights"
 	"github.com/centram/centram/identity"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/p2p"
 	"github.com/centram/centram/p2p/blob"
 	"github.com/centram/centram/p2p/gossip"
@@ -358,7 +359,7 @@ func (n *network) Close() {
 }
 
 // forServer is the network as the server works with it.
-func (n *network) forServer() server.Network {
+func (n *network) forServer(library *models.Library) server.Network {
 	out := server.Network{Off: n.Off, ID: n.id, Name: n.app.cfg.P2PNetwork}
 	if n.blobs != nil {
 		out.Blobs = n.blobs
@@ -370,6 +371,9 @@ func (n *network) forServer() server.Network {
 	}
 	if n.node != nil {
 		out.Node, out.Records = n.node, n.known
+	}
+	if n.pool != nil {
+		out.Hyperlink = splitter{n, library}
 	}
 	return out
 }
