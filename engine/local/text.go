@@ -28,7 +28,7 @@ func OpenText(ctx context.Context, path string, cfg Config) (*Text, engine.Info,
 	return &Text{m, cfg.Context}, engine.Info{
 		Architecture: summary.Architecture, Description: summary.Architecture + " " + summary.Quantization, Parameters: summary.Parameters,
 		Size: uint64(summary.SizeBytes), Layers: summary.Layers, Embedding: summary.Embedding, VocabSize: summary.VocabSize,
-		TrainContext: summary.Context, Context: cfg.Context, Sequences: cfg.Sequences, BatchSize: cfg.BatchSize,
+		TrainContext: summary.Context, Context: cfg.Context, Sequences: cfg.Sequences, BatchSize: cfg.BatchSize, Outputs: cfg.outputs(),
 		ChatTemplate: summary.ChatTemplate, Threads: cfg.Threads,
 	}, nil
 }
