@@ -203,6 +203,7 @@ func (a *answer) result(s *scheduler) Result {
 	r := Result{
 		Message: a.msg, Reason: j.reason, StopString: j.text.stopped, PromptTokens: len(j.prompt), CachedTokens: j.cached,
 		GeneratedTokens: j.generated, PromptTime: j.promptTime, ContextSize: s.info.Context,
+		Guesses: j.guesses,
 	}
 	if len(a.msg.ToolCalls) > 0 && j.reason == FinishStop {
 		r.Reason = FinishToolCalls

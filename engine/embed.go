@@ -27,6 +27,9 @@ type Resident struct {
 	Queued      int       // requests waiting for a slot
 	MemoryBytes uint64    // weights, KV cache and compute buffers
 	ExpiresAt   time.Time // when it will be unloaded if nobody asks; zero means never
+	Draft       string    // the model that guesses for it
+	DraftError  error     // why it does not, though it should
+	Guesses               // of the answers that have ended
 }
 
 // Change tells a listener what happened to a resident model.

@@ -28,6 +28,10 @@ type Config struct {
 	KeepAlive time.Duration
 	// QueueLimit is the most requests that wait for one model. Zero means 256.
 	QueueLimit int
+	// Speculate says how tokens of a model are guessed, to be checked several at a time: on says whether they are, draft is a
+	// smaller model of the same vocabulary that guesses beside what is looked up in the text, or empty. Nil means that they
+	// are looked up, for all models. Where that does not pay it is not done, whatever is said here.
+	Speculate func(name string) (draft string, on bool)
 	// Changed hears of models that come and go. It must not block or call the Engine. Nil means nobody listens.
 	Changed func(Change)
 }
@@ -91,6 +95,10 @@ func (e *Engine) Generate(ctx context.Context, r Request, emit func(Event) error
 		return Result{}, err
 	}
 	defer e.release(res, r.KeepAlive)
+	draft, guesses := e.acquireDraft(ctx, res, r.NoSpeculation)
+	if draft != nil {
+		defer e.release(draft, r.KeepAlive)
+	}
 	loadTime := time.Since(began)
 	settled := res.sched.expect()
 	defer settled()
@@ -99,7 +107,7 @@ func (e *Engine) Generate(ctx context.Context, r Request, emit func(Event) error
 		return Result{}, err
 	}
 	defer a.close()
-	a.job.quiet = quiet
+	a.job.quiet, a.job.plain = quiet, !guesses
 	result, err := a.run(ctx, res.sched, settled, emit)
 	result.LoadTime = loadTime
 	return result, err

@@ -21,6 +21,9 @@ type Request struct {
 	Adapters    []AdapterScale
 	// Background requests wait until no other request is queued.
 	Background bool
+	// NoSpeculation has every token computed alone, without guesses of what follows. The answer is the same, but for the last
+	// bits of what is computed in steps of another width.
+	NoSpeculation bool
 	// KeepAlive is how long the model stays resident after this answer. Zero means the engine's default, negative for ever.
 	KeepAlive time.Duration
 }
@@ -104,6 +107,13 @@ type Result struct {
 	PromptTime      time.Duration
 	GenerateTime    time.Duration
 	ContextSize     int
+	Guesses
+}
+
+// Guesses counts tokens that were guessed, to be checked several at a time.
+type Guesses struct {
+	Guessed  int
+	Accepted int // of them right
 }
 
 // Generator is the part of Engine that answers.

@@ -18,12 +18,15 @@ type job struct {
 	topLogprobs int // negative: none
 	top         int // how many of the likeliest tokens the sampler can choose from; 0: all
 	background  bool
+	plain       bool // no guesses are made for it
+	hurried     bool // no use in waiting for others that come with it
 	quiet       bool // nobody wants the pieces, so the submitter is not woken for them
 	text        textQueue
 
 	queued, started, firstToken, ended time.Time
 	promptTime                         time.Duration
 	generated                          int
+	guesses                            Guesses
 	cached                             int
 	reason                             FinishReason
 	err                                error

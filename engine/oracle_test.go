@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -14,8 +15,12 @@ import (
 // reuse shows as an error or as another answer than oracle's.
 type oracleModel struct {
 	info  Info
-	delay time.Duration // of a step
-	fail  func(b Batch) error
+	delay time.Duration                // of a step
+	each  func(rows int) time.Duration // and of its rows. Nil: nothing
+	// endless answers have an e where others end.
+	endless bool
+	wrong   bool // says something else than another oracle
+	fail    func(b Batch) error
 
 	mu    sync.Mutex // guards what follows, for the tests that look
 	kv    map[int][]Token
@@ -68,9 +73,13 @@ func oracle(prompt string, adapters []AdapterScale, max, size int) string {
 }
 
 func (m *oracleModel) Step(ctx context.Context, b Batch) (Output, error) {
-	if m.delay > 0 {
+	d := m.delay
+	if m.each != nil {
+		d += m.each(len(b.Rows))
+	}
+	if d > 0 {
 		select {
-		case <-time.After(m.delay):
+		case <-time.After(d):
 		case <-ctx.Done():
 			return Output{}, ctx.Err()
 		}
@@ -86,6 +95,9 @@ func (m *oracleModel) Step(ctx context.Context, b Batch) (Output, error) {
 	if len(b.Rows) == 0 || len(b.Rows) > m.info.BatchSize {
 		return Output{}, fmt.Errorf("a batch of %d rows", len(b.Rows))
 	}
+	if m.info.Outputs > 0 && wantedRows(b) > m.info.Outputs {
+		return Output{}, fmt.Errorf("%d rows want logits, there is room for %d", wantedRows(b), m.info.Outputs)
+	}
 	m.steps++
 	m.rows += len(b.Rows)
 	var out Output
@@ -96,11 +108,31 @@ func (m *oracleModel) Step(ctx context.Context, b Batch) (Output, error) {
 		m.kv[r.Seq] = append(m.kv[r.Seq], r.Token)
 		if r.Logits {
 			logits := make([]float32, oracleVocab)
-			logits[nextToken(m.kv[r.Seq], b.Adapters)] = 1
+			logits[m.next(m.kv[r.Seq], b.Adapters)] = 1
 			out.Logits = append(out.Logits, logits)
 		}
 	}
 	return out, nil
+}
+
+func (m *oracleModel) next(seq []Token, adapters []AdapterScale) Token {
+	t := nextToken(seq, adapters)
+	if m.wrong {
+		return 'W'
+	}
+	if t == oracleEnd && m.endless {
+		return 'e'
+	}
+	return t
+}
+
+func wantedRows(b Batch) (n int) {
+	for _, r := range b.Rows {
+		if r.Logits {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *oracleModel) Trim(seq, pos int) error {
@@ -174,4 +206,37 @@ func (a argmax) Sample(logits []float32) (Token, error) {
 func (argmax) Accept(Token) {}
 func (argmax) Close()       {}
 
-func (m *oracleModel) NewSampler(SamplerConfig) (Sampler, error) { return argmax{}, nil }
+func (m *oracleModel) NewSampler(cfg SamplerConfig) (Sampler, error) {
+	if cfg.Temperature <= 0 && cfg.Grammar.GBNF == "" && !cfg.penalises() {
+		return argmax{}, nil
+	}
+	seed := uint64(0)
+	if cfg.Seed != nil {
+		seed = uint64(*cfg.Seed)
+	}
+	return &dice{cfg: cfg, rand: rand.New(rand.NewPCG(seed, 1))}, nil
+}
+
+// dice is a sampler that depends on all that one may depend on: how often it drew before, what it picked before, and a
+// grammar, which is a list of the letters allowed.
+type dice struct {
+	argmax
+	cfg  SamplerConfig
+	rand *rand.Rand
+	last Token
+}
+
+func (d *dice) Sample(logits []float32) (Token, error) {
+	t, _ := d.argmax.Sample(logits)
+	if d.cfg.Temperature > 0 && d.rand.Float32() < d.cfg.Temperature {
+		t = Token('a' + d.rand.IntN(3))
+	}
+	if d.cfg.penalises() && t == d.last {
+		t = 'r'
+	}
+	if g := d.cfg.Grammar.GBNF; g != "" && t != oracleEnd && !strings.Contains(g, string(rune(t))) {
+		t = Token(g[int(t)%len(g)])
+	}
+	d.last = t
+	return t, nil
+}

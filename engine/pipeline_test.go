@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,11 +15,19 @@ type oraclePipeline struct {
 	Model
 	oracle *oracleModel
 	stages int
+	far    time.Duration // from the end of a step to the news of it
 	queue  chan func()
 	done   chan struct{}
 
 	mu           sync.Mutex // guards the following
 	flying, most int
+	slipped      error // of a trim
+}
+
+func (p *oraclePipeline) slip() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.slipped
 }
 
 func newPipeline(m *oracleModel, stages int) *oraclePipeline {
@@ -46,13 +55,67 @@ func (p *oraclePipeline) Start(_ context.Context, b Batch) (<-chan StepResult, e
 		p.mu.Lock()
 		p.flying--
 		p.mu.Unlock()
+		if p.far > 0 {
+			time.AfterFunc(p.far, func() { result <- StepResult{out, err} })
+			return
+		}
 		result <- StepResult{out, err}
 	}
 	return result, nil
 }
 
+// overlapping is a pipeline that may have guesses behind guesses. It spoils logits as soon as it may.
+type overlapping struct {
+	*oraclePipeline
+	given map[int][][][]float32 // the logits of the steps of each sequence
+}
+
+func overlap(p *oraclePipeline) *overlapping { return &overlapping{p, map[int][][][]float32{}} }
+
+func (p *overlapping) Overlap() int { return 3 }
+
+func (p *overlapping) Start(ctx context.Context, b Batch) (<-chan StepResult, error) {
+	inner, err := p.oraclePipeline.Start(ctx, b)
+	var owners []int
+	for _, r := range b.Rows {
+		if r.Logits {
+			owners = append(owners, r.Seq)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	step := map[int]int{}
+	for _, seq := range slices.Compact(slices.Clone(owners)) {
+		step[seq] = len(p.given[seq])
+		p.given[seq] = append(p.given[seq], nil)
+		if old := step[seq] - p.Overlap(); old >= 0 {
+			for _, logits := range p.given[seq][old] {
+				clear(logits)
+			}
+		}
+	}
+	result := make(chan StepResult, 1)
+	go func() {
+		r := <-inner
+		p.mu.Lock()
+		for i, logits := range r.Logits {
+			steps := p.given[owners[i]]
+			steps[step[owners[i]]] = append(steps[step[owners[i]]], logits)
+		}
+		p.mu.Unlock()
+		result <- r
+	}()
+	return result, err
+}
+
 func (p *oraclePipeline) Trim(seq, pos int) error {
-	p.queue <- func() { _ = p.oracle.Trim(seq, pos) }
+	p.queue <- func() {
+		if err := p.oracle.Trim(seq, pos); err != nil {
+			p.mu.Lock()
+			p.slipped = err
+			p.mu.Unlock()
+		}
+	}
 	return nil
 }
 

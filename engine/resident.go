@@ -29,6 +29,9 @@ type resident struct {
 	keep    time.Duration // of the last request
 	expires time.Time     // zero while in use or if kept for ever
 	timer   *time.Timer
+
+	draft    string // the model that guesses for this one
+	draftErr error  // why it does not
 }
 
 // errUnloaded is the error of a load that was stopped.
@@ -39,6 +42,9 @@ func (e *Engine) Load(ctx context.Context, name string, keepAlive time.Duration)
 	res, err := e.acquire(ctx, name)
 	if err != nil {
 		return err
+	}
+	if draft, _ := e.acquireDraft(ctx, res, false); draft != nil {
+		e.release(draft, keepAlive)
 	}
 	e.release(res, keepAlive)
 	return nil
@@ -72,10 +78,11 @@ func (e *Engine) Resident() []Resident {
 	defer e.mu.Unlock()
 	list := make([]Resident, 0, len(e.residents))
 	for _, res := range e.residents {
-		r := Resident{Name: res.name, Loading: res.progress, MemoryBytes: res.memory, ExpiresAt: res.expires}
+		r := Resident{Name: res.name, Loading: res.progress, MemoryBytes: res.memory, ExpiresAt: res.expires, Draft: res.draft, DraftError: res.draftErr}
 		if res.loaded() {
 			r.Info, r.Loading = res.model.Info(), 1
 			r.Busy, r.Queued = res.sched.load()
+			r.Guesses = res.sched.guessed()
 		}
 		list = append(list, r)
 	}
@@ -98,8 +105,14 @@ func (e *Engine) acquire(ctx context.Context, name string) (*resident, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.take(ctx, name, (*Engine).makeRoom)
+}
+
+// take is acquire by the model's true name. room says whether so many bytes are free, makes some free if it can, and
+// returns errNoRoom if it is no use to wait. It is called with mu held.
+func (e *Engine) take(ctx context.Context, name string, room func(e *Engine, need uint64) (bool, error)) (*resident, error) {
 	for {
-		res, err := e.hold(ctx, name)
+		res, err := e.hold(ctx, name, room)
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +134,7 @@ func (e *Engine) acquire(ctx context.Context, name string) (*resident, error) {
 }
 
 // hold finds or starts the resident of that name and counts one more user.
-func (e *Engine) hold(ctx context.Context, name string) (*resident, error) {
+func (e *Engine) hold(ctx context.Context, name string, room func(e *Engine, need uint64) (bool, error)) (*resident, error) {
 	if res, err := e.find(name); res != nil || err != nil {
 		return res, err
 	}
@@ -139,10 +152,17 @@ func (e *Engine) hold(ctx context.Context, name string) (*resident, error) {
 			e.mu.Unlock()
 			continue
 		}
-		if !ok && !e.closed && e.makeRoom(need) {
-			res := e.start(name, need)
-			e.mu.Unlock()
-			return res, nil
+		if !ok && !e.closed {
+			fits, err := room(e, need)
+			if err != nil {
+				e.mu.Unlock()
+				return nil, err
+			}
+			if fits {
+				res := e.start(name, need)
+				e.mu.Unlock()
+				return res, nil
+			}
 		}
 		freed := e.freed
 		e.mu.Unlock()
@@ -193,9 +213,9 @@ func (e *Engine) need(name string) (uint64, error) {
 
 // makeRoom tells the least recently used idle models to leave until need bytes fit, and reports whether they fit
 // already. Called with mu held.
-func (e *Engine) makeRoom(need uint64) bool {
+func (e *Engine) makeRoom(need uint64) (bool, error) {
 	if e.cfg.MemoryBudget == 0 {
-		return true
+		return true, nil
 	}
 	var taken, leaving uint64
 	var idle []*resident
@@ -215,7 +235,7 @@ func (e *Engine) makeRoom(need uint64) bool {
 		res.leave()
 		leaving += res.memory
 	}
-	return taken+need <= e.cfg.MemoryBudget
+	return taken+need <= e.cfg.MemoryBudget, nil
 }
 
 // leave tells the resident to end. Called with Engine.mu held.

@@ -85,6 +85,7 @@ type Info struct {
 	Context      int // tokens each sequence has room for
 	Sequences    int // sequences that run at once; the scheduler has as many slots
 	BatchSize    int // most rows of one Step
+	Outputs      int // most rows of one Step with logits; 0: all
 	MemoryBytes  uint64
 	ChatTemplate bool
 	GPU          bool

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -35,6 +36,8 @@ type scheduler struct {
 	coming  int // requests that are being prepared and will be submitted, most likely
 	busy    int
 	stopped bool
+	draft   *source       // guesses with another model, if there is one
+	guesses Guesses       // of all answers that have ended
 	wake    chan struct{} // holds one token when the queue has changed
 
 	rows  []Row  // of the step being built
@@ -46,31 +49,51 @@ type scheduler struct {
 	depth    int      // most steps under way
 	most     int      // rows of a step
 	flights  []flight // steps under way, the oldest first
+
+	outputs int // most rows of a step with logits
+	lookup  *source
+	sources []*source // that the step being built may use
+	wishes  []wish    // of the step being built
+	group   []*slot   // that decode in the step being built
+	pace    pace
+	warmed  int // answers that the draft might have had a part in
+	always  int // guesses of every window, whatever they cost. Zero means as many as pay
 }
 
 // take is what a slot has in a step.
 type take struct {
-	slot   *slot
-	job    *job
-	start  int  // how much of the slot's cache there is before the step
-	end    int  // and after it
-	wanted bool // the last row's logits are
+	slot  *slot
+	job   *job
+	start int // how much of the slot's cache there is before the step
+	end   int // and after it
+	from  int // where the rows begin whose logits are wanted
+
+	generation int     // of the slot's cache
+	source     *source // of the guesses among the rows
+	first      bool    // whether the first row is no guess
 }
 
 // flight is a step under way.
 type flight struct {
-	takes  []take
-	began  time.Time
-	result <-chan StepResult
+	takes   []take
+	began   time.Time
+	result  <-chan StepResult
+	guesses int
+	reads   int  // rows of prompts
+	alone   bool // only prompts are read, and nothing else is under way
 }
 
 func newScheduler(name string, m Model, limit int) *scheduler {
 	s := &scheduler{name: name, model: m, info: m.Info(), limit: limit, wake: make(chan struct{}, 1), groups: 1, depth: 1, most: stepRows}
+	s.lookup, s.pace.credit = newSource(byLookup, lookup{}), firstCredit
+	if s.outputs = s.info.Outputs; s.outputs == 0 {
+		s.outputs = s.info.BatchSize
+	}
 	if p, ok := m.(Pipeline); ok {
 		s.pipeline, s.most = p, pipelineRows
 		s.groups, s.depth = p.Depth()
 	}
-	for i := range s.info.Sequences {
+	for i := range min(s.info.Sequences, s.outputs) {
 		s.slots = append(s.slots, &slot{id: i})
 	}
 	return s
@@ -122,7 +145,7 @@ func (s *scheduler) run(ctx context.Context) {
 		s.dropCancelled()
 		s.admit()
 		idle = true
-		for len(s.flights) < s.depth && ctx.Err() == nil && s.build() {
+		for len(s.flights) < s.depth && ctx.Err() == nil && s.build(ctx) {
 			idle = false
 			s.launch(ctx)
 			if s.pipeline == nil {
@@ -207,6 +230,7 @@ func (s *scheduler) admit() {
 		}
 		j.started = time.Now()
 		s.setBusy(+1)
+		s.warm(sl)
 		j.progress(len(j.prompt), sl.cached, sl.cached)
 	}
 }
@@ -215,8 +239,9 @@ func (s *scheduler) admit() {
 func (s *scheduler) gather() {
 	s.mu.Lock()
 	n := len(s.queue)
+	hurried := n > 0 && s.queue[0].hurried
 	s.mu.Unlock()
-	if n == 0 {
+	if n == 0 || hurried {
 		return
 	}
 	for began := time.Now(); time.Since(began) < gatherMost; {
@@ -276,10 +301,10 @@ func (s *scheduler) setBusy(by int) {
 	s.mu.Unlock()
 }
 
-// build collects the rows of the next step: a token of each slot that decodes, or of a group's share of them, then prompt
-// pieces in the room left. All rows of a step share their adapters, so when slots differ in those they take turns. False
+// build collects the rows of the next step: a token of each slot that decodes, or of a group's share of them, with guesses
+// of what follows, then prompt pieces in the room left. If there is nothing of that, guesses may follow guesses. All rows of a step share their adapters, so when slots differ in those they take turns. False
 // means there is nothing to do.
-func (s *scheduler) build() bool {
+func (s *scheduler) build(ctx context.Context) bool {
 	s.rows, s.takes = s.rows[:0], s.takes[:0]
 	var chosen *slot
 	s.turn++
@@ -290,15 +315,23 @@ func (s *scheduler) build() bool {
 		}
 	}
 	if chosen == nil {
-		return false
+		for _, sl := range s.followers(ctx) {
+			s.decode(sl)
+		}
+		return len(s.rows) > 0
 	}
 	room := min(s.most, s.info.BatchSize)
 	share := s.share()
+	s.group = s.group[:0]
 	for _, sl := range s.slots {
 		if share > 0 && sl.ready() && sl.decoding() && sl.sharesAdapters(chosen) {
 			share--
-			room -= s.add(sl, 1)
+			s.group = append(s.group, sl)
 		}
+	}
+	s.guess(ctx, s.group)
+	for _, sl := range s.group {
+		room -= s.decode(sl)
 	}
 	for i := range s.slots { // the slot whose turn it is reads first
 		sl := s.slots[(i+s.turn)%len(s.slots)]
@@ -309,33 +342,75 @@ func (s *scheduler) build() bool {
 	return len(s.rows) > 0
 }
 
-// share is how many of the slots that decode go into one step.
-func (s *scheduler) share() int {
+// answers is how many slots decode.
+func (s *scheduler) answers() int {
 	decoding := 0
 	for _, sl := range s.slots {
 		if sl.decoding() {
 			decoding++
 		}
 	}
-	return (decoding + s.groups - 1) / s.groups
+	return decoding
 }
 
-// add appends up to n of a slot's pending tokens and returns how many. The last one asks for logits.
+// reading says whether a slot reads its prompt.
+func (s *scheduler) reading() bool {
+	for _, sl := range s.slots {
+		if sl.job != nil && !sl.decoding() {
+			return true
+		}
+	}
+	return false
+}
+
+// share is how many of the slots that decode go into one step.
+func (s *scheduler) share() int { return (s.answers() + s.groups - 1) / s.groups }
+
+// decode appends the token that a slot sampled last and the guesses that follow, all of which ask for logits, and returns
+// how many they are.
+func (s *scheduler) decode(sl *slot) int {
+	at := len(sl.cache)
+	t := take{slot: sl, job: sl.job, start: at, from: at, generation: sl.generation, first: len(sl.pending) > 0}
+	if len(sl.guesses) > 0 {
+		t.source = sl.source
+	}
+	for _, tokens := range [][]Token{sl.pending, sl.guesses} {
+		for _, token := range tokens {
+			s.rows = append(s.rows, Row{Token: token, Seq: sl.id, Pos: at, Logits: true, Top: sl.job.top})
+			at++
+		}
+	}
+	t.end = at
+	s.takes = append(s.takes, t)
+	return t.end - t.start
+}
+
+// add appends up to n of a slot's prompt tokens and returns how many. The last one of the prompt asks for logits.
 func (s *scheduler) add(sl *slot, n int) int {
 	n = min(n, len(sl.pending))
 	for i, t := range sl.pending[:n] {
 		s.rows = append(s.rows, Row{Token: t, Seq: sl.id, Pos: len(sl.cache) + i, Logits: i == len(sl.pending)-1, Top: sl.job.top})
 	}
-	s.takes = append(s.takes, take{sl, sl.job, len(sl.cache), len(sl.cache) + n, n == len(sl.pending)})
+	t := take{slot: sl, job: sl.job, start: len(sl.cache), end: len(sl.cache) + n, generation: sl.generation}
+	if t.from = t.end; n == len(sl.pending) {
+		t.from--
+	}
+	s.takes = append(s.takes, t)
 	return n
 }
 
 // launch runs what build collected, or has it run if the model can have several steps under way.
 func (s *scheduler) launch(ctx context.Context) {
-	f := flight{takes: s.takes, began: time.Now()}
+	f := flight{takes: s.takes, began: time.Now(), alone: len(s.flights) == 0}
 	for _, t := range f.takes {
-		t.slot.launch(t.end)
+		if t.slot.decoding() {
+			f.alone = false
+		} else {
+			f.reads += t.end - t.start
+		}
+		f.guesses += t.slot.launch(t.end)
 	}
+	s.pace.launched(f.guesses)
 	b := Batch{Rows: s.rows, Adapters: f.takes[0].job.adapters}
 	if s.pipeline == nil {
 		out, err := s.step(ctx, b)
@@ -367,6 +442,10 @@ func (s *scheduler) land(ctx context.Context, f flight, r StepResult) {
 	for _, t := range f.takes {
 		t.slot.flying--
 	}
+	s.pace.landed(f.guesses)
+	if f.reads > 0 || s.reading() {
+		s.pace.disturbed = time.Now()
+	}
 	if ctx.Err() != nil {
 		return // run ends what is left
 	}
@@ -374,20 +453,26 @@ func (s *scheduler) land(ctx context.Context, f flight, r StepResult) {
 		s.fail(f, r.Err)
 		return
 	}
-	took, row := time.Since(f.began), 0
+	took, row, answers := time.Since(f.began), 0, s.answers()
+	if f.alone && len(s.flights) == 0 {
+		s.pace.read(f.reads, took)
+	}
 	for _, t := range f.takes {
 		if t.slot.job == t.job {
 			t.slot.landed(t.end, took)
 		}
 	}
-	for _, t := range f.takes {
-		if !t.wanted {
+	for i := range f.takes {
+		t := &f.takes[i]
+		n := t.end - t.from
+		logits := r.Logits[row : row+n]
+		row += n
+		// The client may have left meanwhile, or a guess that these rows follow was wrong.
+		if n == 0 || t.slot.job != t.job || t.slot.generation != t.generation {
 			continue
 		}
-		logits := r.Logits[row]
-		row++
-		if t.slot.job == t.job { // the client may have left meanwhile
-			s.sample(t.slot, logits)
+		if tokens := s.sample(t, logits); t.slot.job == t.job {
+			s.pace.came(t.slot, tokens, answers, &f, t)
 		}
 	}
 }
@@ -408,17 +493,47 @@ func (s *scheduler) fail(f flight, err error) {
 	}
 }
 
-// sample picks a slot's next token and ends the job if that was the last.
-func (s *scheduler) sample(sl *slot, logits []float32) {
-	j := sl.job
+// sample picks a slot's next tokens, one for each row as long as what it picks is what was guessed, and ends the job if
+// that was the last. It returns how many there are.
+func (s *scheduler) sample(t *take, rows [][]float32) int {
+	sl, j := t.slot, t.job
+	if j.generated == 0 {
+		s.pace.disturbed = time.Now() // there is one more to decode
+	}
+	for i, logits := range rows {
+		ran := t.from + i + 1
+		token, reason, err := s.pick(j, logits, ran)
+		if reason != "" || err != nil {
+			s.end(sl, reason, errors.Join(err, s.retract(sl, ran)))
+			return i + 1
+		}
+		s.compare(sl, token, t.source, sl.cache[ran:])
+		if ran == len(sl.cache) {
+			sl.pending = append(sl.pending[:0], token)
+			continue
+		}
+		if sl.cache[ran] == token {
+			j.guesses.Accepted++
+			continue
+		}
+		if err := s.retract(sl, ran); err != nil {
+			s.end(sl, "", err)
+			return i + 1
+		}
+		sl.pending = append(sl.pending[:0], token)
+		return i + 1
+	}
+	return len(rows)
+}
+
+// pick picks an answer's next token, after so many tokens of its cache, and says why the answer ends if it does.
+func (s *scheduler) pick(j *job, logits []float32, ran int) (Token, FinishReason, error) {
 	t, err := j.sampler.Sample(logits)
 	if err != nil {
-		s.end(sl, "", err)
-		return
+		return 0, "", err
 	}
 	if s.model.EndOfGeneration(t) {
-		s.end(sl, FinishStop, nil)
-		return
+		return t, FinishStop, nil
 	}
 	j.generated++
 	info := TokenInfo{Token: t, Text: s.model.Piece(t, j.preserve[t])}
@@ -426,23 +541,26 @@ func (s *scheduler) sample(sl *slot, logits []float32) {
 		info.Logprob, info.Top = logprobs(logits, t, j.topLogprobs, s.model)
 	}
 	if stopped := j.text.add(info); stopped {
-		s.end(sl, FinishStop, nil)
-		return
+		return t, FinishStop, nil
 	}
-	j.flush()
-	if j.generated == j.maxTokens || len(sl.cache)+1 >= s.info.Context {
-		s.end(sl, FinishLength, nil)
-		return
+	j.flush() // token by token, since bytes that are no text become one sign however many they are
+	if j.generated == j.maxTokens || ran+1 >= s.info.Context {
+		return t, FinishLength, nil
 	}
-	sl.pending = append(sl.pending[:0], t)
+	return t, "", nil
 }
 
 // end frees a slot. Its cache stays for a request that begins alike.
 func (s *scheduler) end(sl *slot, reason FinishReason, err error) {
 	j := sl.job
 	j.cached = sl.cached
-	sl.job, sl.pending = nil, sl.pending[:0]
+	sl.job, sl.pending, sl.warm = nil, sl.pending[:0], nil
 	sl.used = time.Now()
-	s.setBusy(-1)
+	s.pace.disturbed = sl.used // there is one less to decode
+	s.mu.Lock()
+	s.busy--
+	s.guesses.Guessed += j.guesses.Guessed
+	s.guesses.Accepted += j.guesses.Accepted
+	s.mu.Unlock()
 	j.finish(reason, err)
 }

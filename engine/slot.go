@@ -16,6 +16,16 @@ type slot struct {
 	pending []Token // to be run next: the rest of the prompt, or the token sampled last
 	flying  int     // steps under way that the slot has a part in
 	cached  int     // how much of the prompt was in the cache already
+
+	guesses    []Token // to be run behind pending
+	source     *source // of the guesses
+	generation int     // how often something of the cache was taken back
+	grams      ngrams
+	foreseen   []Token        // how the answer goes on if it repeats itself
+	warm       *job           // has the draft read the prompt
+	hits       [kinds]float64 // how often a guess of each source is right
+	credit     float64        // of the answer
+	emitted    time.Time      // when the last tokens came; zero before
 }
 
 // forker is a Runner that can give a sequence the beginning of another for less than computing it again costs.
@@ -37,12 +47,17 @@ func (sl *slot) sharesAdapters(o *slot) bool {
 	return slices.Equal(sl.job.adapters, o.job.adapters)
 }
 
-// launch notes that pending tokens are in a step under way, up to the end-th of the slot's cache.
-func (sl *slot) launch(end int) {
-	n := end - len(sl.cache)
+// launch notes that pending tokens and guesses are in a step under way, up to the end-th of the slot's cache. It returns
+// how many are guesses.
+func (sl *slot) launch(end int) (guesses int) {
+	n := min(end-len(sl.cache), len(sl.pending))
 	sl.cache = append(sl.cache, sl.pending[:n]...)
 	sl.pending = append(sl.pending[:0], sl.pending[n:]...)
+	guesses = end - len(sl.cache)
+	sl.cache = append(sl.cache, sl.guesses[:guesses]...)
+	sl.job.guesses.Guessed += guesses
 	sl.flying++
+	return guesses
 }
 
 // landed notes that what is in the cache up to end has been run.
@@ -94,6 +109,12 @@ func (s *scheduler) place(j *job) (*slot, error) {
 	target.adapters = j.adapters
 	target.job, target.cached = j, common
 	target.pending = append(target.pending[:0], j.prompt[common:]...)
+	target.grams.reset()
+	target.foreseen = nil
+	target.credit, target.emitted, target.warm = 0, time.Time{}, nil
+	for _, src := range s.usable() {
+		*target.hit(src) = min(max(src.hit, 1.1*promising), mostTrusted) // each answer is another chance
+	}
 	return target, nil
 }
 

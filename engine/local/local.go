@@ -60,7 +60,7 @@ func Open(ctx context.Context, path string, cfg Config) (*Model, error) {
 	}
 	m.ctx, err = m.model.NewContext(llama.ContextConfig{
 		Size: cfg.Context, Sequences: cfg.Sequences, Batch: cfg.BatchSize, MicroBatch: cfg.MicroBatch,
-		Outputs: cfg.Sequences, Threads: cfg.Threads, Poll: cfg.Poll,
+		Outputs: cfg.outputs(), Threads: cfg.Threads, Poll: cfg.Poll,
 		KeyType: cfg.KeyType, ValueType: cfg.ValueType, Flash: cfg.Flash,
 	})
 	if err != nil {
@@ -74,7 +74,7 @@ func Open(ctx context.Context, path string, cfg Config) (*Model, error) {
 	m.info = engine.Info{
 		Architecture: loaded.Architecture, Description: loaded.Description, Parameters: loaded.Parameters, Size: loaded.Size,
 		Layers: loaded.Layers, Embedding: loaded.Embedding, VocabSize: loaded.VocabSize, TrainContext: loaded.TrainContext,
-		Context: cfg.Context, Sequences: cfg.Sequences, BatchSize: cfg.BatchSize, ChatTemplate: loaded.ChatTemplate,
+		Context: cfg.Context, Sequences: cfg.Sequences, BatchSize: cfg.BatchSize, Outputs: cfg.outputs(), ChatTemplate: loaded.ChatTemplate,
 		GPU: llama.GPUOffload() && cfg.GPULayers > 0, Threads: cfg.Threads,
 		MemoryBytes: loaded.Size + uint64(summary.KVBytesPerToken)*uint64(cfg.Context*cfg.Sequences),
 	}
@@ -136,6 +136,12 @@ func (cfg Config) withDefaults(s gguf.Summary) Config {
 	}
 	return cfg
 }
+
+// mostVerified is how many rows of a batch may ask for logits, as guesses do that are checked together. Each takes the memory
+// of a row as wide as the vocabulary.
+const mostVerified = 64
+
+func (cfg Config) outputs() int { return min(cfg.BatchSize, max(cfg.Sequences, mostVerified)) }
 
 func loadError(ctx context.Context, path string, err error) error {
 	if ctx.Err() != nil {

@@ -41,7 +41,7 @@ func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
 	}
 	outputs := cfg.BatchSize // all rows but of the last stage, whose rows are as wide as the vocabulary
 	if s.info.Last {
-		outputs = min(cfg.BatchSize, max(cfg.Sequences, mostVerified))
+		outputs = cfg.outputs()
 	}
 	s.ctx, err = s.model.NewContext(llama.ContextConfig{
 		Size: cfg.Context, Sequences: cfg.Sequences, Batch: cfg.BatchSize, MicroBatch: cfg.MicroBatch, Outputs: outputs,
@@ -53,9 +53,6 @@ func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
 	s.adapters = adapters{model: s.model, ctx: s.ctx}
 	return s, nil
 }
-
-// mostVerified is how many rows of a batch may ask for logits, as guesses do that are checked together.
-const mostVerified = 64
 
 // Run implements engine.Stage. A cancelled ctx interrupts the computation.
 func (s *Stage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutput, error) {

@@ -43,7 +43,8 @@ func describe(s gguf.Summary, cfg Config) engine.Info {
 	return engine.Info{
 		Architecture: s.Architecture, Description: s.Architecture + " " + s.Quantization, Parameters: s.Parameters,
 		Size: uint64(s.SizeBytes), Layers: s.Layers, Embedding: s.Embedding, VocabSize: s.VocabSize, TrainContext: s.Context,
-		Context: cfg.Context, Sequences: cfg.Sequences, BatchSize: cfg.BatchSize, ChatTemplate: s.ChatTemplate, Threads: cfg.Threads,
+		Context: cfg.Context, Sequences: cfg.Sequences, BatchSize: cfg.BatchSize, Outputs: cfg.outputs(),
+		ChatTemplate: s.ChatTemplate, Threads: cfg.Threads,
 	}
 }
 
