@@ -348,6 +348,7 @@ func (m *mortalModel) Ended() <-chan struct{} { return m.over }
 func TestAModelThatHasEndedIsLoadedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var models []*mortalModel
+		opened := make(chan struct{}, 2)
 		e := New(Config{KeepAlive: -1, Open: func(context.Context, string, func(float64)) (Model, error) {
 			m := &mortalModel{newOracle(2, 1000), make(chan struct{})}
 			m.delay = time.Second
@@ -360,6 +361,7 @@ func TestAModelThatHasEndedIsLoadedAnew(t *testing.T) {
 				}
 			}
 			models = append(models, m)
+			opened <- struct{}{}
 			return m, nil
 		}})
 		defer e.Close()
@@ -368,6 +370,7 @@ func TestAModelThatHasEndedIsLoadedAnew(t *testing.T) {
 			_, err := e.Generate(t.Context(), ask("hello", 0), nothing)
 			under <- err
 		}()
+		<-opened
 		time.Sleep(1500 * time.Millisecond)
 		close(models[0].over)
 		next := make(chan error) // comes before the answer under way has ended

@@ -68,7 +68,7 @@ type Chain struct {
 	out    batch
 	next   *edge
 	seq    uint32
-	logits map[int]*row // of each lane
+	memory memory
 	failed []centram.PeerID
 	sets   adapterSets
 
@@ -110,12 +110,13 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 		cfg.Log = slog.Default()
 	}
 	c := &Chain{
-		Text: cfg.Text, cfg: cfg, log: cfg.Log, logits: map[int]*row{}, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
+		Text: cfg.Text, cfg: cfg, log: cfg.Log, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
 		gate: newGate(), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
 		ledger:   ledger{windows: map[windowKey]*wire.WinCommit{}, audited: map[centram.PeerID]int{}},
 		accusers: map[centram.PeerID]int{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
 	}
 	_, _ = rand.Read(c.id[:]) // never fails
+	c.memory = memory{vocab: cfg.Info.VocabSize, keep: c.Overlap() + 1, lanes: map[uint16][][]*row{}}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.deaf = cfg.Host.watch(c)
 	if err := c.open(ctx); err != nil {
@@ -343,6 +344,9 @@ func (c *Chain) Step(ctx context.Context, b engine.Batch) (engine.Output, error)
 // Depth implements engine.Pipeline.
 func (c *Chain) Depth() (groups, steps int) { return len(c.cfg.Stages), 2 * len(c.cfg.Stages) }
 
+// Overlap implements engine.Overlapper.
+func (c *Chain) Overlap() int { return 2 * len(c.cfg.Stages) }
+
 // Start implements engine.Pipeline: it computes the batch here and sends it on. While a lost machine is being replaced it
 // waits.
 func (c *Chain) Start(ctx context.Context, b engine.Batch) (<-chan engine.StepResult, error) {
@@ -360,9 +364,7 @@ func (c *Chain) Start(ctx context.Context, b engine.Batch) (<-chan engine.StepRe
 		return nil, err
 	}
 	p := newPending(c.out.frames, hidden)
-	for i := range p.batch {
-		c.expect(p, i)
-	}
+	c.memory.begin(p)
 	c.mu.Lock()
 	c.flight = append(c.flight, p)
 	c.mu.Unlock()

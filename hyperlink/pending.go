@@ -61,30 +61,47 @@ func (p *pending) end(err error) {
 	}
 }
 
-// expect makes room for the logits that a frame asks for.
-func (c *Chain) expect(p *pending, frame int) {
-	f := &p.batch[frame]
-	if f.Want != wire.LogitRows && f.Want != wire.TopRows {
-		return
-	}
-	n := 1
-	if f.Flags&wire.FwdEvery != 0 {
-		n = int(f.Tokens)
-	}
-	for i := range n {
-		r := c.room(int(f.Lane), i, f.Want == wire.TopRows)
-		p.wanted[frame] = append(p.wanted[frame], r)
-		p.rows = append(p.rows, r.logits)
+// memory holds rows of logits that are used again: those of a lane's step when so many further ones of it have begun that
+// nobody looks at them any more. A chain's gate guards it.
+type memory struct {
+	vocab int
+	keep  int // steps of a lane
+	lanes map[uint16][][]*row
+	spare []*row
+}
+
+// begin makes room for the logits that a step asks for.
+func (m *memory) begin(p *pending) {
+	for i := range p.batch {
+		f := &p.batch[i]
+		var rows []*row
+		if f.Want == wire.LogitRows || f.Want == wire.TopRows {
+			n := 1
+			if f.Flags&wire.FwdEvery != 0 {
+				n = int(f.Tokens)
+			}
+			for range n {
+				r := m.row(f.Want == wire.TopRows)
+				rows = append(rows, r)
+				p.rows = append(p.rows, r.logits)
+			}
+		}
+		p.wanted[i] = rows
+		steps := append(m.lanes[f.Lane], rows)
+		for len(steps) > m.keep {
+			m.spare = append(m.spare, steps[0]...)
+			steps = steps[1:]
+		}
+		m.lanes[f.Lane] = steps
 	}
 }
 
-// room is the memory for the i-th row of a lane's step.
-func (c *Chain) room(lane, i int, some bool) *row {
-	key := lane + i*c.cfg.Info.Sequences
-	r := c.logits[key]
-	if r == nil {
-		r = &row{logits: make([]float32, c.cfg.Info.VocabSize)}
-		c.logits[key] = r
+func (m *memory) row(some bool) *row {
+	var r *row
+	if n := len(m.spare); n > 0 {
+		r, m.spare = m.spare[n-1], m.spare[:n-1]
+	} else {
+		r = &row{logits: make([]float32, m.vocab)}
 	}
 	if some && !r.some {
 		for j := range r.logits {
