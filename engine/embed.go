@@ -1,6 +1,11 @@
 package engine
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/centram/centram"
+)
 
 // EmbedRequest asks for one vector for each input. Texts or Tokens is set.
 type EmbedRequest struct {
@@ -49,3 +54,43 @@ const (
 	Unloaded ChangeKind = "unloaded"
 	Failed   ChangeKind = "failed"
 )
+
+// embed has the scheduler read texts between answers, for a model that has no other way to make embeddings.
+func (s *scheduler) embed(ctx context.Context, inputs [][]Token) ([][]float32, error) {
+	var out [][]float32
+	for i, tokens := range inputs {
+		if len(tokens) == 0 {
+			return nil, centram.Errorf(centram.Invalid, "input %d is empty", i)
+		}
+		j := newJob()
+		j.ctx, j.prompt, j.quiet, j.plain, j.topLogprobs = ctx, tokens, true, true, -1
+		j.vector = make([]float32, s.info.Embedding)
+		stop := context.AfterFunc(ctx, s.poke)
+		err := s.submit(j)
+		if err == nil {
+			<-j.done
+			err = j.err
+		}
+		stop()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, j.vector)
+	}
+	return out, nil
+}
+
+// embeds says whether a slot reads a text for its embedding.
+func (sl *slot) embeds() bool { return sl.job != nil && sl.job.vector != nil }
+
+// collect adds the rows of an embedding's step, and ends it with the last.
+func (s *scheduler) collect(t *take, rows [][]float32) {
+	for _, row := range rows {
+		for i, x := range row {
+			t.job.vector[i] += x
+		}
+	}
+	if t.end == len(t.job.prompt) {
+		s.end(t.slot, FinishStop, nil)
+	}
+}

@@ -136,7 +136,12 @@ func (e *Engine) Embed(ctx context.Context, r EmbedRequest) (EmbedResult, error)
 		}
 		out.PromptTokens += len(tokens)
 	}
-	if out.Vectors, err = res.model.Embed(ctx, inputs); err != nil {
+	if e, ok := res.model.(Embedder); ok {
+		out.Vectors, err = e.Embed(ctx, inputs)
+	} else {
+		out.Vectors, err = res.sched.embed(ctx, inputs)
+	}
+	if err != nil {
 		return out, err
 	}
 	for _, v := range out.Vectors {

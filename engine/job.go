@@ -18,9 +18,10 @@ type job struct {
 	topLogprobs int // negative: none
 	top         int // how many of the likeliest tokens the sampler can choose from; 0: all
 	background  bool
-	plain       bool // no guesses are made for it
-	hurried     bool // no use in waiting for others that come with it
-	quiet       bool // nobody wants the pieces, so the submitter is not woken for them
+	vector      []float32 // instead of an answer: the sum of what the rows of the prompt yield
+	plain       bool      // no guesses are made for it
+	hurried     bool      // no use in waiting for others that come with it
+	quiet       bool      // nobody wants the pieces, so the submitter is not woken for them
 	text        textQueue
 
 	queued, started, firstToken, ended time.Time

@@ -57,7 +57,8 @@ type Row struct {
 	Seq    int
 	Pos    int
 	Logits bool
-	Top    int // how many of the likeliest logits are enough; the others may be given as -Inf. 0: all are wanted
+	Top    int  // how many of the likeliest logits are enough; the others may be given as -Inf. 0: all are wanted
+	Embed  bool // with Logits: wanted are the Info().Embedding numbers that go into the output matrix, instead of its logits
 }
 
 // AdapterScale names a loaded LoRA adapter and its weight.
@@ -100,10 +101,15 @@ type Model interface {
 	NewSampler(SamplerConfig) (Sampler, error)
 	// RenderChat applies the model's chat template. A bad schema, an unknown role and the like are centram.Invalid.
 	RenderChat(Chat) (RenderedChat, error)
-	// Embed returns one pooled, unnormalised vector of Info().Embedding values for each input.
-	Embed(ctx context.Context, inputs [][]Token) ([][]float32, error)
 	// Close waits for calls under way. Later calls return an error.
 	Close() error
+}
+
+// Embedder is a Model that makes embeddings beside its answers. Of one that is none, the rows of a text are asked for with
+// Row.Embed, and their mean is taken.
+type Embedder interface {
+	// Embed returns one pooled, unnormalised vector of Info().Embedding values for each input.
+	Embed(ctx context.Context, inputs [][]Token) ([][]float32, error)
 }
 
 // Vocabulary converts between text and tokens.

@@ -321,6 +321,10 @@ func (s *scheduler) build(ctx context.Context) bool {
 		return len(s.rows) > 0
 	}
 	room := min(s.most, s.info.BatchSize)
+	if chosen.embeds() { // alone: its rows yield something else
+		s.add(chosen, min(room, s.outputs))
+		return true
+	}
 	share := s.share()
 	s.group = s.group[:0]
 	for _, sl := range s.slots {
@@ -335,7 +339,7 @@ func (s *scheduler) build(ctx context.Context) bool {
 	}
 	for i := range s.slots { // the slot whose turn it is reads first
 		sl := s.slots[(i+s.turn)%len(s.slots)]
-		if room > 0 && sl.ready() && !sl.decoding() && sl.sharesAdapters(chosen) {
+		if room > 0 && sl.ready() && !sl.decoding() && !sl.embeds() && sl.sharesAdapters(chosen) {
 			room -= s.add(sl, room)
 		}
 	}
@@ -389,10 +393,14 @@ func (s *scheduler) decode(sl *slot) int {
 func (s *scheduler) add(sl *slot, n int) int {
 	n = min(n, len(sl.pending))
 	for i, t := range sl.pending[:n] {
-		s.rows = append(s.rows, Row{Token: t, Seq: sl.id, Pos: len(sl.cache) + i, Logits: i == len(sl.pending)-1, Top: sl.job.top})
+		embed := sl.embeds()
+		s.rows = append(s.rows, Row{Token: t, Seq: sl.id, Pos: len(sl.cache) + i, Logits: embed || i == len(sl.pending)-1, Top: sl.job.top, Embed: embed})
 	}
 	t := take{slot: sl, job: sl.job, start: len(sl.cache), end: len(sl.cache) + n, generation: sl.generation}
-	if t.from = t.end; n == len(sl.pending) {
+	switch t.from = t.end; {
+	case sl.embeds():
+		t.from = t.start
+	case n == len(sl.pending):
 		t.from--
 	}
 	s.takes = append(s.takes, t)
@@ -469,6 +477,10 @@ func (s *scheduler) land(ctx context.Context, f flight, r StepResult) {
 		row += n
 		// The client may have left meanwhile, or a guess that these rows follow was wrong.
 		if n == 0 || t.slot.job != t.job || t.slot.generation != t.generation {
+			continue
+		}
+		if t.slot.embeds() {
+			s.collect(t, logits)
 			continue
 		}
 		if tokens := s.sample(t, logits); t.slot.job == t.job {

@@ -121,7 +121,7 @@ func (s *scheduler) place(j *job) (*slot, error) {
 // common is how many tokens of the job's prompt the slot's cache begins with. At least one token of a prompt is to be run,
 // to have logits to sample from, so it is never all of them.
 func (sl *slot) common(j *job) int {
-	if !slices.Equal(sl.adapters, j.adapters) {
+	if !slices.Equal(sl.adapters, j.adapters) || j.vector != nil { // all rows of an embedding are wanted
 		return 0
 	}
 	n := min(len(sl.cache), len(j.prompt)-1)

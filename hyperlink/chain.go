@@ -447,11 +447,6 @@ func (c *Chain) Trim(seq, pos int) error {
 	return nil
 }
 
-// Embed implements engine.Model.
-func (c *Chain) Embed(ctx context.Context, inputs [][]engine.Token) ([][]float32, error) {
-	return nil, centram.Errorf(centram.Unsupported, "a model on several machines gives no embeddings yet")
-}
-
 // Close ends the chain and frees what is here.
 func (c *Chain) Close() error {
 	c.end(centram.Errorf(centram.Unavailable, "the model was unloaded"))

@@ -62,6 +62,24 @@ func TestAnswersOverAChainAreThoseOfOneMachine(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
 	}
+	texts := engine.EmbedRequest{Model: "m", Texts: []string{"once upon a time", story}}
+	want, err := solo.Embed(t.Context(), texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := chain.Embed(t.Context(), texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range want.Vectors {
+		cosine := 0.0
+		for j, x := range want.Vectors[i] {
+			cosine += float64(x) * float64(got.Vectors[i][j])
+		}
+		if cosine < 0.99999 {
+			t.Errorf("embedding %d: its cosine with the right one is %v, want 1", i, cosine)
+		}
+	}
 	// All at once, the batches are others and so may be the last bits; what must hold is that nothing mixes.
 	var wg sync.WaitGroup
 	for name, r := range requests {

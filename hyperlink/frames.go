@@ -57,8 +57,10 @@ func (b *batch) cut(rows []engine.Row, adapters wire.Hash) {
 		f.Lane, f.Pos = uint16(rows[i].Seq), uint32(rows[i].Pos)
 		last := rows[i+n-1]
 		if last.Logits {
-			f.Want = wire.LogitRows
-			if last.Top > 0 {
+			switch f.Want = wire.LogitRows; {
+			case last.Embed:
+				f.Want = wire.HiddenRows
+			case last.Top > 0:
 				f.Want, f.Top = wire.TopRows, uint32(last.Top)
 			}
 			if n > 1 && rows[i].Logits {
@@ -82,7 +84,7 @@ func run(rows []engine.Row) int {
 		if r.Seq != first.Seq || r.Pos != before.Pos+1 || before.Logits && !first.Logits || first.Logits != r.Logits && first.Logits {
 			break
 		}
-		if before.Logits && r.Top != before.Top {
+		if before.Logits && (r.Top != before.Top || r.Embed != before.Embed) {
 			break
 		}
 		n++

@@ -27,6 +27,7 @@ type row struct {
 	logits []float32
 	used   []uint32 // the ids in it, if only some are
 	some   bool
+	hidden bool // it is no logits but what goes into the output matrix
 }
 
 func newPending(frames []wire.ActFwd, hidden []float32) *pending {
@@ -75,16 +76,25 @@ func (m *memory) begin(p *pending) {
 	for i := range p.batch {
 		f := &p.batch[i]
 		var rows []*row
-		if f.Want == wire.LogitRows || f.Want == wire.TopRows {
-			n := 1
-			if f.Flags&wire.FwdEvery != 0 {
-				n = int(f.Tokens)
-			}
+		n := 1
+		if f.Flags&wire.FwdEvery != 0 {
+			n = int(f.Tokens)
+		}
+		switch f.Want {
+		case wire.NoRows:
+			n = 0
+		case wire.HiddenRows: // seldom: its memory is not used again
 			for range n {
-				r := m.row(f.Want == wire.TopRows)
-				rows = append(rows, r)
+				r := &row{logits: make([]float32, f.Width), hidden: true}
+				p.wanted[i] = append(p.wanted[i], r)
 				p.rows = append(p.rows, r.logits)
 			}
+			continue
+		}
+		for range n {
+			r := m.row(f.Want == wire.TopRows)
+			rows = append(rows, r)
+			p.rows = append(p.rows, r.logits)
 		}
 		p.wanted[i] = rows
 		steps := append(m.lanes[f.Lane], rows)
@@ -130,7 +140,7 @@ func (p *pending) take(frame int, m *wire.ActRet) error {
 			if w.used, ok = spread(w.logits, w.used, m.Rows[i*n:(i+1)*n]); !ok {
 				return wrong()
 			}
-		case m.Kind == wire.LogitRows && !w.some && int(m.Width) == len(w.logits) && m.DType == wire.F32:
+		case !w.some && (m.Kind == wire.HiddenRows) == w.hidden && int(m.Width) == len(w.logits) && m.DType == wire.F32:
 			n := 4 * len(w.logits)
 			copy(rawBytes(w.logits), m.Rows[i*n:])
 			if !finite(w.logits) {

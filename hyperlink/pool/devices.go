@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/centram/centram"
@@ -126,7 +127,8 @@ func (p *Pool) link(from, to centram.PeerID) plan.Link {
 
 // split plans a model over several machines. If it were as good on this one alone, that is an error, unless somebody
 // wants the split.
-func (p *Pool) split(_ context.Context, path string, info engine.Info) (plan.Choice, error) {
+func (p *Pool) split(ctx context.Context, path string, info engine.Info) (plan.Choice, error) {
+	p.sound(ctx)
 	in, err := p.input(path, info)
 	if err != nil {
 		return plan.Choice{}, err
@@ -146,6 +148,28 @@ func (p *Pool) split(_ context.Context, path string, info engine.Info) (plan.Cho
 	}
 	return choice, centram.Errorf(centram.Unavailable, "there is no other machine to split the model with").
 		WithHint("See who is connected with: centram peer list")
+}
+
+// sound pings those who offer. A machine that has just gone still counts as connected, and a chain is not to wait for it.
+func (p *Pool) sound(ctx context.Context) {
+	p.mu.Lock()
+	clear(p.mute)
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, answerFor)
+	defer cancel()
+	var wg sync.WaitGroup
+	for id := range p.Offers() {
+		if peer := p.cfg.Node.Peer(id); peer != nil {
+			wg.Go(func() {
+				if _, err := peer.Ping(ctx); err != nil {
+					p.mu.Lock()
+					defer p.mu.Unlock()
+					p.mute[id] = peer
+				}
+			})
+		}
+	}
+	wg.Wait()
 }
 
 // spare finds a node for a stage whose node is lost: one that is not in the chain, and has the memory.

@@ -33,6 +33,8 @@ const (
 	// lanRate is what a link is taken for that nothing was sent over yet: a hundred megabits a second.
 	lanRate = 12.5e6
 	lanRTT  = 10 * time.Millisecond // up to which it is taken for one
+	// answerFor is how long a machine may take to answer before it is planned with.
+	answerFor = time.Second
 )
 
 // Privacy says which machines may compute a part of what this node asks. Whoever computes a part can read it.
@@ -75,7 +77,8 @@ type Pool struct {
 	offers map[centram.PeerID]*wire.HLOffer
 	taken  int64 // bytes of layers that are served
 	chains map[*hyperlink.Chain]*Running
-	forced map[string]bool // files that are split though they fit
+	forced map[string]bool              // files that are split though they fit
+	mute   map[centram.PeerID]*p2p.Peer // who did not answer when asked last, in that session
 }
 
 // Running is a model that is put together from several machines.
@@ -96,6 +99,7 @@ func New(cfg Config) *Pool {
 	}
 	p := &Pool{
 		cfg: cfg, log: cfg.Log, offers: map[centram.PeerID]*wire.HLOffer{}, chains: map[*hyperlink.Chain]*Running{}, forced: map[string]bool{},
+		mute: map[centram.PeerID]*p2p.Peer{},
 	}
 	p.host = hyperlink.NewHost(hyperlink.HostConfig{Node: cfg.Node, Open: p.serve, OpenAdapter: p.serveAdapter, Admit: p.admit, Log: cfg.Log})
 	gossip.Keep(cfg.Records, p.offered)

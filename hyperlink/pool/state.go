@@ -54,6 +54,8 @@ func (p *Pool) unused(id centram.PeerID, o *wire.HLOffer) string {
 		return "This node asks no other to compute: the setting hyperlink is local."
 	case peer == nil:
 		return "It is not connected."
+	case p.mute[id] == peer:
+		return "It does not answer."
 	case !slices.Contains(peer.Caps(), hyperlink.Ability):
 		return "It computes for nobody now."
 	case p.cfg.Privacy == TrustedPeers && peer.Trust() == wire.Stranger:
