@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What `make test` runs: everything that has to pass before a change may land. CI runs the same.
-#   SHORT=1   leaves out what makes gigabytes of weights or starts a browser
+#   SHORT=1   leaves out what makes gigabytes of weights, takes ten minutes or starts a browser
+#   SOAK=1h   is how long machines leave and come back (10m)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build/deps.sh test
@@ -15,13 +16,15 @@ build/lint.sh
 step "Go tests"
 CENTRAM_REFERENCE=1 go test ${SHORT:+-short} -timeout 20m ./...
 step "Go tests of what runs many goroutines, under the race detector"
-go test -race -short -timeout 20m ./engine ./server/... ./p2p/...
+go test -race -short -timeout 20m ./engine ./hyperlink/... ./server/... ./p2p/...
 step "hostile bytes of peers, ten seconds a target"
 build/fuzz.sh 10s p2p
 step "web tests"
 . build/node.sh
 (cd web && npm test --silent)
 if [ -z "${SHORT:-}" ]; then
+  step "sixteen sessions over machines that leave and come back"
+  go test ./hyperlink -run 'TestSoak$' -soak "${SOAK:-10m}" -timeout 30m
   step "the page in a real browser"
   build/e2e.sh
 fi

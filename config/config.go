@@ -26,6 +26,7 @@ type Config struct {
 	GPULayers      int
 	KeepAlive      time.Duration
 	MemoryLimit    int64
+	Draft          string
 	Data           string
 	Models         string
 	LogLevel       string

@@ -31,6 +31,7 @@ func (k Key) Variable() string { return "CENTRAM_" + strings.ToUpper(k.Name) }
 var keys = []Key{
 	{"listen", "address and port of the daemon", "127.0.0.1:9740", address, func(c *Config) any { return &c.Listen }},
 	{"model", "model to load at the start and to use when none is named: a name or a file", "", text, func(c *Config) any { return &c.Model }},
+	{"draft", "small model that guesses tokens for larger ones with the same vocabulary, so that several are checked at once; empty means none", "", text, func(c *Config) any { return &c.Draft }},
 	{"context", "tokens that each conversation has room for; 0 means 8192, or less if the model was trained for less", "0", count, func(c *Config) any { return &c.Context }},
 	{"parallel", "answers that one model writes at once; 0 means 4", "0", count, func(c *Config) any { return &c.Parallel }},
 	{"threads", "threads to compute with; 0 means one for each physical core", "0", count, func(c *Config) any { return &c.Threads }},

@@ -101,6 +101,14 @@ type remote struct {
 	mu   sync.Mutex // guards the following
 	took recent
 	seq  uint32 // of the last frame that it has computed
+
+	closed *wire.HLClose // what it has done, by its own account
+}
+
+func (r *remote) over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closed != nil
 }
 
 // Open puts the chain together: every machine loads its layers, and the chain is there when all are ready. ctx is for that
@@ -272,6 +280,9 @@ func (c *Chain) listen(r *remote) {
 	defer close(r.gone)
 	for {
 		m, err := r.x.Receive(c.ctx)
+		if err != nil && r.over() {
+			return // it has said goodbye
+		}
 		if err != nil {
 			c.report(trouble{r.stage, r.id, wire.StageLost, err})
 			return
@@ -282,6 +293,10 @@ func (c *Chain) listen(r *remote) {
 				c.report(trouble{r.stage, r.id, wire.StageWrong, err})
 				return
 			}
+		case *wire.HLClose:
+			r.mu.Lock()
+			r.closed = m
+			r.mu.Unlock()
 		case *wire.WinCommit:
 			c.committed(r, m)
 		case *wire.HLReady:
@@ -449,10 +464,57 @@ func (c *Chain) Trim(seq, pos int) error {
 
 // Close ends the chain and frees what is here.
 func (c *Chain) Close() error {
+	c.sayGoodbye()
 	c.end(centram.Errorf(centram.Unavailable, "the model was unloaded"))
 	c.deaf()
 	c.wg.Wait()
 	return errors.Join(c.cfg.Own.Close(), c.cfg.Table.Close(), c.cfg.Text.Close())
+}
+
+// sayGoodbye has every machine give its account, and does not wait long for it.
+func (c *Chain) sayGoodbye() {
+	if c.ctx.Err() != nil {
+		return
+	}
+	c.mu.Lock()
+	machines := slices.Clone(c.remote)
+	c.mu.Unlock()
+	patience := time.After(goodbyeFor)
+	for _, r := range machines {
+		if r != nil {
+			_ = r.x.CloseSend()
+		}
+	}
+	for _, r := range machines {
+		if r == nil {
+			continue
+		}
+		select {
+		case <-r.gone:
+		case <-patience:
+			return
+		}
+	}
+}
+
+const goodbyeFor = 500 * time.Millisecond
+
+// Accounts is what the machines say that they have done, of those that the chain has said goodbye to.
+func (c *Chain) Accounts() []*wire.HLClose {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []*wire.HLClose
+	for _, r := range c.remote {
+		if r == nil {
+			continue
+		}
+		r.mu.Lock()
+		if r.closed != nil {
+			list = append(list, r.closed)
+		}
+		r.mu.Unlock()
+	}
+	return list
 }
 
 // end ends the chain, and what is under way with the reason.

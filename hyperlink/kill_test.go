@@ -328,3 +328,26 @@ func TestHonestMachinesStandUpToAudits(t *testing.T) {
 		}
 	})
 }
+
+func TestMachinesGiveTheirAccountAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPark(t, 1, 3, p2ptest.Faults{Latency: time.Millisecond})
+		c, err := p.chain(3, 2, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		greedy(t, c, prompts(2, 5), 10, 0) // 5 and 6 tokens, and 9 more of each
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		accounts := c.Accounts()
+		if len(accounts) != 2 {
+			t.Fatalf("%d machines gave an account, want 2", len(accounts))
+		}
+		for _, a := range accounts {
+			if a.TokensIn != 29 || a.TokensOut != 29 || a.Bytes != 29*oracleWidth*4 {
+				t.Errorf("stage %d: %d tokens in, %d out, %d bytes, want 29, 29 and %d", a.Stage, a.TokensIn, a.TokensOut, a.Bytes, 29*oracleWidth*4)
+			}
+		}
+	})
+}

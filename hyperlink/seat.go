@@ -29,7 +29,7 @@ type seat struct {
 	back  *p2p.Exchange // the head's plan
 	part  Assignment
 
-	tokensIn, tokensOut, bytes atomic.Uint64
+	tokensIn, takenBack, bytes atomic.Uint64
 
 	computing gate // guards the following, and the use of stage
 	epoch     uint32
@@ -119,7 +119,7 @@ func (s *seat) run(ctx context.Context) error {
 	}
 	return s.back.Send(ctx, &wire.HLClose{
 		Chain: s.plan.Chain, Epoch: s.epoch, Stage: s.plan.Stage, Head: s.head.ID(), Node: s.host.cfg.Node.ID(),
-		TokensIn: s.tokensIn.Load(), TokensOut: s.tokensOut.Load(), Bytes: s.bytes.Load(), TimeMs: time.Now().UnixMilli(),
+		TokensIn: s.tokensIn.Load(), TokensOut: s.tokensIn.Load() - min(s.tokensIn.Load(), s.takenBack.Load()), Bytes: s.bytes.Load(), TimeMs: time.Now().UnixMilli(),
 	})
 }
 
@@ -427,6 +427,9 @@ func (s *seat) compute() error {
 		l := &s.lanes[f.Lane]
 		if l.adapters != f.Adapters && f.Pos != 0 {
 			return fault("the adapters of lane %d changed at position %d", f.Lane, f.Pos)
+		}
+		if f.Flags&wire.FwdReplay == 0 && f.Pos > 0 { // from 0 on is another text, and no change of mind
+			s.takenBack.Add(uint64(max(0, l.length-int(f.Pos))))
 		}
 		if err := s.cutLane(l, int(f.Lane), int(f.Pos)); err != nil {
 			return err

@@ -188,6 +188,9 @@ func (x *Exchange) why(ctx context.Context, err error) error {
 	return centram.Errorf(centram.Unavailable, "the peer ended the request: %w", err)
 }
 
+// CloseSend says that nothing more is asked. What still comes is to be received.
+func (x *Exchange) CloseSend() error { return x.stream.CloseWrite() }
+
 // Abort breaks the stream, so that Send and Receive end. Close is still to be called.
 func (x *Exchange) Abort() { x.stream.Reset() }
 

@@ -74,6 +74,28 @@ func TestBlobsOverREST(t *testing.T) {
 	}
 }
 
+// A blob that is a range of a file has no file of its own: who fetches it is told where in which file it is.
+func TestABlobThatIsARangeIsFoundInItsFile(t *testing.T) {
+	blobs, file := blobStore(t)
+	m, err := blobs.LinkRange(t.Context(), file, 1<<20+5, 2<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := start(t, func(c *Config) { c.Network = Network{Blobs: blobs} })
+	name, data := n.fetch(m.Blob).next()
+	if name != "done" {
+		t.Fatalf("got %s %s", name, data)
+	}
+	b := as[FetchedBlob](t, reply{body: []byte(data)})
+	if b.Path != file || b.Link != file || b.Offset != 1<<20+5 || b.Size != 2<<20 {
+		t.Errorf("got %+v", b)
+	}
+	if err := os.WriteFile(file, []byte("something else"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.send(503, "POST", "/api/v1/blobs/"+b.Hash+"/fetch", `{}`) // it is gone with what the file was
+}
+
 func TestABlobComesFromAPeer(t *testing.T) {
 	theirs, file := blobStore(t)
 	m, err := theirs.Link(t.Context(), file)

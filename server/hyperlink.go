@@ -89,7 +89,7 @@ type HyperlinkModel struct {
 	Path      string           `json:"path"`
 	Stages    []HyperlinkStage `json:"stages" doc:"In the order of the layers; the first is on this machine."`
 	Predicted float64          `json:"predicted_tokens_per_second" doc:"Of a chat that is alone."`
-	Measured  *float64         `json:"measured_tokens_per_second,omitempty" doc:"Of a chat that is alone, by the last steps. Absent if nothing was computed."`
+	Measured  *float64         `json:"measured_tokens_per_second,omitempty" doc:"Of a chat that is alone, by the last steps; choosing the tokens comes on top. Absent if nothing was computed."`
 	Replaced  int              `json:"replacements" doc:"Machines that were lost and replaced."`
 	Since     time.Time        `json:"since"`
 }

@@ -85,6 +85,10 @@ func TestWithoutANetworkEverythingSaysWhyAndWhatToDo(t *testing.T) {
 		{"POST", "/pairing-code", `{}`},
 		{"GET", "/records", ""},
 		{"GET", "/blobs", ""},
+		{"GET", "/hyperlink", ""},
+		{"POST", "/hyperlink/plan", `{"model":"toy"}`},
+		{"POST", "/hyperlink/up", `{"model":"toy"}`},
+		{"POST", "/hyperlink/down", `{"model":"toy"}`},
 	} {
 		if got := as[Failure](t, n.send(503, row.method, "/api/v1"+row.path, row.body)).Problem; got.Hint == "" {
 			t.Errorf("%s %s: got %+v, want a hint", row.method, row.path, got)

@@ -162,7 +162,15 @@ func engineConfig(cfg *config.Config, library *models.Library, pool *pool.Pool, 
 			case err != nil:
 				return nil, err
 			case several:
-				return pool.Open(ctx, file, progress)
+				m, err := pool.Open(ctx, file, progress)
+				if err == nil {
+					return m, nil
+				}
+				if _, _, lacks := split(ctx, file); lacks != nil { // a machine has left meanwhile
+					return nil, lacks
+				}
+				return nil, centram.Errorf(centram.CodeOf(err), "The model could not be put together from several machines: %w.", err).
+					WithHint("Ask again, and see which machines are there: centram peer list")
 			}
 			run := run
 			run.Progress = progress
@@ -180,6 +188,12 @@ func engineConfig(cfg *config.Config, library *models.Library, pool *pool.Pool, 
 			m, err := library.Resolve(ctx, name)
 			return m.Name, err
 		},
+		Speculate: func(name string) (string, bool) {
+			if name == cfg.Draft {
+				return "", true
+			}
+			return cfg.Draft, true
+		},
 		MemoryBudget: budget,
 		KeepAlive:    cfg.KeepAlive,
 		Changed:      changed,
@@ -196,11 +210,11 @@ func tooBig(p *pool.Pool, need, budget uint64) error {
 			offers, offered = offers+1, offered+k.Offer.Memory
 		case offers == 0:
 			others = fmt.Sprintf("%s, which offers %d MiB, is not asked: %s", k.ID.Short(), k.Offer.Memory>>20, strings.TrimSuffix(k.Why, "."))
-			hint = "Pair with it: centram peer pair " + k.ID.Short()
+			hint = "It has to be connected and paired with this node: centram peer pair " + k.ID.Short()
 		}
 	}
 	if offers > 0 {
-		others = fmt.Sprintf("the %d MiB of %d other machines do not make up for it, of which a fifth stays free", offered>>20, offers)
+		others = fmt.Sprintf("other machines offer %d MiB, of which a fifth stays free", offered>>20)
 		hint = "Let another machine join, or offer more memory"
 	}
 	return centram.Errorf(centram.Unavailable, "The model needs %d MiB, which is %d MiB more than the %d MiB that models may take here, and %s.", need>>20, (need-budget)>>20, budget>>20, others).

@@ -318,7 +318,17 @@ func (n *network) Run(ctx context.Context) error {
 	}
 	n.ran = true
 	n.log.InfoContext(ctx, "On the network", "id", n.id.Short(), "name", n.node.Name(), "port", n.node.Port(), "policy", n.node.Policy())
-	g, running := errgroup.WithContext(ctx)
+	staying, leave := context.WithCancel(context.WithoutCancel(ctx))
+	g, running := errgroup.WithContext(staying)
+	g.Go(func() error { // the others go when this has
+		defer leave()
+		select {
+		case <-ctx.Done():
+			n.leave(staying)
+		case <-running.Done():
+		}
+		return nil
+	})
 	g.Go(func() error { return n.node.Run(running) })
 	g.Go(func() error { return n.records.Run(running) })
 	g.Go(func() error { return n.peers.Run(running) })
@@ -333,6 +343,19 @@ func (n *network) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// leave has others take over the layers that this node computes for them.
+func (n *network) leave(ctx context.Context) {
+	if n.pool == nil || len(n.pool.Host().Seats()) == 0 {
+		return
+	}
+	n.log.InfoContext(ctx, "Other machines are asked to take over the layers that are served here")
+	ctx, cancel := context.WithTimeout(ctx, leaveFor)
+	defer cancel()
+	n.pool.Host().Leave(ctx)
+}
+
+const leaveFor = 5 * time.Second // of the ten that a daemon may take to end
 
 // turnOff notes why there is no network, and tells the owner unless that is the owner's wish.
 func (n *network) turnOff(ctx context.Context, err error) {

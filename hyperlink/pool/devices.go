@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -118,11 +119,11 @@ func (p *Pool) link(from, to centram.PeerID) plan.Link {
 		return plan.Link{}
 	}
 	l := peer.Link()
-	rate := float64(l.Best)
-	if l.RTT < lanRTT {
+	rtt, rate := cmp.Or(l.RTT, peer.Traffic().RTT), float64(l.Best)
+	if rtt < lanRTT {
 		rate = max(rate, lanRate) // what was sent so far was not sent as fast as could be
 	}
-	return plan.Link{RTT: l.RTT, Rate: rate, Measured: l.RTT > 0}
+	return plan.Link{RTT: rtt, Rate: rate, Measured: rtt > 0}
 }
 
 // split plans a model over several machines. If it were as good on this one alone, that is an error, unless somebody
@@ -147,7 +148,7 @@ func (p *Pool) split(ctx context.Context, path string, info engine.Info) (plan.C
 		}
 	}
 	return choice, centram.Errorf(centram.Unavailable, "there is no other machine to split the model with").
-		WithHint("See who is connected with: centram peer list")
+		WithHint("See who offers what with: centram hyperlink status")
 }
 
 // sound pings those who offer. A machine that has just gone still counts as connected, and a chain is not to wait for it.

@@ -46,6 +46,10 @@ const (
 	AnyPeer      Privacy = "any"
 )
 
+// auditEvery is how often a machine's work is held against another's: never if it is trusted, since an audit costs another
+// machine as much.
+var auditEvery = map[Privacy]time.Duration{AnyPeer: time.Minute}
+
 // Config is what a Pool stands on. All but Log is needed.
 type Config struct {
 	Node    *p2p.Node
@@ -304,6 +308,7 @@ func (p *Pool) open(ctx context.Context, path string, text hyperlink.Text, table
 	r := &Running{Path: path, Choice: choice, Since: time.Now()}
 	chain, err := hyperlink.Open(ctx, hyperlink.ChainConfig{
 		Node: p.cfg.Node, Host: p.host, Text: text, Table: table, Own: own, Info: info, Model: published.ID, Stages: stages, Log: p.log,
+		AuditEvery: auditEvery[p.cfg.Privacy],
 		Adapter: func(ctx context.Context, a engine.AdapterScale) (hyperlink.Adapter, error) {
 			return p.adapter(ctx, a.Path, published, stages, slice)
 		},

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"strings"
 
 	"github.com/centram/centram"
 )
@@ -77,7 +78,11 @@ func Text(err error) string {
 	if e.Hint == "" {
 		return e.Message
 	}
-	return e.Message + " " + e.Hint
+	message := e.Message
+	if !strings.HasSuffix(message, ".") { // as in the middle of a log's line
+		message += "."
+	}
+	return message + " " + e.Hint
 }
 
 // Log writes down an error that the client is not told.
