@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/centram/centram"
@@ -63,6 +64,8 @@ type Chain struct {
 	wg       sync.WaitGroup
 	deaf     func()
 	troubles chan trouble
+	since    time.Time
+	closing  atomic.Bool // machines that end now are no trouble
 
 	gate   gate // guards the following: while a machine is being replaced, no batch is begun
 	out    batch
@@ -130,6 +133,7 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
+	c.since = time.Now()
 	c.wg.Go(c.mend)
 	c.wg.Go(c.watch)
 	if cfg.AuditEvery > 0 {
@@ -336,6 +340,21 @@ func (c *Chain) returned(r *remote, m *wire.ActRet) error {
 	return nil
 }
 
+// Rest ends the chain if nothing was computed for a while. It says whether it has.
+func (c *Chain) Rest(idle time.Duration, why error) bool {
+	if c.enter(c.ctx) != nil {
+		return false
+	}
+	defer c.leave()
+	c.mu.Lock()
+	resting := len(c.flight) == 0 && time.Since(later(c.pace.last, c.since)) >= idle
+	c.mu.Unlock()
+	if resting {
+		c.end(why)
+	}
+	return resting
+}
+
 // Ended implements engine.Mortal.
 func (c *Chain) Ended() <-chan struct{} { return c.ctx.Done() }
 
@@ -476,6 +495,7 @@ func (c *Chain) sayGoodbye() {
 	if c.ctx.Err() != nil {
 		return
 	}
+	c.closing.Store(true)
 	c.mu.Lock()
 	machines := slices.Clone(c.remote)
 	c.mu.Unlock()

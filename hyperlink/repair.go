@@ -35,7 +35,7 @@ type trouble struct {
 
 // report notes a trouble. If there are so many that it does not fit, those before it will do.
 func (c *Chain) report(t trouble) {
-	if c.ctx.Err() != nil {
+	if c.ctx.Err() != nil || c.closing.Load() {
 		return
 	}
 	select {

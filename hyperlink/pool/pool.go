@@ -81,8 +81,9 @@ type Pool struct {
 	offers map[centram.PeerID]*wire.HLOffer
 	taken  int64 // bytes of layers that are served
 	chains map[*hyperlink.Chain]*Running
-	forced map[string]bool              // files that are split though they fit
-	mute   map[centram.PeerID]*p2p.Peer // who did not answer when asked last, in that session
+	forced map[string]bool                // files that are split though they fit
+	ahead  map[*hyperlink.Chain]time.Time // since when another plan would be faster
+	mute   map[centram.PeerID]*p2p.Peer   // who did not answer when asked last, in that session
 }
 
 // Running is a model that is put together from several machines.
@@ -102,7 +103,7 @@ func New(cfg Config) *Pool {
 		cfg.Privacy = TrustedPeers
 	}
 	p := &Pool{
-		cfg: cfg, log: cfg.Log, offers: map[centram.PeerID]*wire.HLOffer{}, chains: map[*hyperlink.Chain]*Running{}, forced: map[string]bool{},
+		cfg: cfg, log: cfg.Log, offers: map[centram.PeerID]*wire.HLOffer{}, chains: map[*hyperlink.Chain]*Running{}, forced: map[string]bool{}, ahead: map[*hyperlink.Chain]time.Time{},
 		mute: map[centram.PeerID]*p2p.Peer{},
 	}
 	p.host = hyperlink.NewHost(hyperlink.HostConfig{Node: cfg.Node, Open: p.serve, OpenAdapter: p.serveAdapter, Admit: p.admit, Log: cfg.Log})
@@ -113,18 +114,26 @@ func New(cfg Config) *Pool {
 // Host serves layers to others.
 func (p *Pool) Host() *hyperlink.Host { return p.host }
 
-// Run offers what this node can spare until ctx ends, and then takes the offer back.
+// Run offers what this node can spare until ctx ends, and then takes the offer back. It also looks after the models that are
+// put together.
 func (p *Pool) Run(ctx context.Context) error {
-	if p.cfg.Share() == 0 {
-		<-ctx.Done()
-		return nil
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { p.replan(ctx) })
+	if p.cfg.Share() > 0 {
+		p.share(ctx)
 	}
+	<-ctx.Done()
+	return nil
+}
+
+// share measures this machine, and offers what it can spare.
+func (p *Pool) share(ctx context.Context) {
 	if err := p.measure(ctx); err != nil {
 		if ctx.Err() == nil {
 			p.log.WarnContext(ctx, "This machine was not measured, so it computes for nobody", "err", err)
 		}
-		<-ctx.Done()
-		return nil
+		return
 	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -139,7 +148,7 @@ func (p *Pool) Run(ctx context.Context) error {
 		case <-tick.C:
 		case <-ctx.Done():
 			p.offer(context.WithoutCancel(ctx), said, time.Now())
-			return nil
+			return
 		}
 	}
 }
@@ -240,7 +249,8 @@ func (s *served) Close() error {
 }
 
 // Plan says how a model would be put together now, without loading anything.
-func (p *Pool) Plan(_ context.Context, path string, info engine.Info) (plan.Choice, error) {
+func (p *Pool) Plan(ctx context.Context, path string, info engine.Info) (plan.Choice, error) {
+	p.sound(ctx)
 	in, err := p.input(path, info)
 	if err != nil {
 		return plan.Choice{}, err
@@ -328,6 +338,7 @@ func (p *Pool) open(ctx context.Context, path string, text hyperlink.Text, table
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.chains, chain)
+		delete(p.ahead, chain)
 	}}, nil
 }
 

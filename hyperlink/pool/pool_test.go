@@ -1,0 +1,200 @@
+package pool
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/engine"
+	"github.com/centram/centram/engine/local"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/hyperlink"
+	"github.com/centram/centram/hyperlink/plan"
+	"github.com/centram/centram/hyperlink/weights"
+	"github.com/centram/centram/p2p"
+	"github.com/centram/centram/p2p/blob"
+	"github.com/centram/centram/p2p/gossip"
+	"github.com/centram/centram/p2p/p2ptest"
+	"github.com/centram/centram/p2p/transfer"
+	"github.com/centram/centram/p2p/wire"
+)
+
+// machine is a node with a pool on the loopback interface.
+type machine struct {
+	*p2p.Node
+	*Pool
+	memory int64
+}
+
+var run = local.Config{Context: 128, Sequences: 1, BatchSize: 128, Threads: 1}
+
+// start runs a machine that knows those before it, with so much memory for layers and such rates.
+func start(t *testing.T, all []*machine, memory int64, r rates) *machine {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(len(all) + 1)}, ed25519.SeedSize))
+	cfg := p2p.Config{Key: key, Listen: "127.0.0.1:0", Quiet: true, Policy: p2p.PolicyOpen, Log: log, Caps: []string{hyperlink.Ability, transfer.Ability}}
+	for _, m := range all {
+		cfg.Peers = append(cfg.Peers, fmt.Sprint("127.0.0.1:", m.Port()))
+	}
+	node, err := p2p.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	blobs, err := blob.New(blob.Config{Dir: filepath.Join(dir, "blobs")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := gossip.New(gossip.Config{Node: node, Key: key, Network: wire.NetworkOf(""), Log: log})
+	files := transfer.New(transfer.Config{Node: node, Store: blobs, Log: log})
+	layers, err := weights.New(weights.Config{Blobs: blobs, Dir: filepath.Join(dir, "layers"), Fetch: func(ctx context.Context, b wire.Hash) error {
+		return files.Fetch(ctx, b, transfer.Options{Wait: 5 * time.Second})
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{Node: node, memory: memory}
+	m.Pool = New(Config{
+		Node: node, Records: records, Layers: layers, Privacy: AnyPeer, Log: log, Backend: "cpu", Build: "test",
+		Share: func() int64 { return m.memory }, Spare: func() int64 { return m.memory },
+		OpenStage: func(ctx context.Context, path string, context, lanes, batch int) (engine.Stage, error) {
+			cfg := run
+			cfg.Context, cfg.Sequences, cfg.BatchSize = context, lanes, batch
+			return local.OpenStage(ctx, path, cfg)
+		},
+		OpenText: func(ctx context.Context, path string) (hyperlink.Text, engine.Info, error) {
+			return local.OpenText(ctx, path, run)
+		},
+		OpenTable: func(path string) (hyperlink.Table, error) { return local.OpenTable(path) },
+	})
+	m.Pool.rates = r // and not what the machine that tests run on can do
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, part := range []func(context.Context) error{node.Run, records.Run, files.Run} {
+		wg.Go(func() { _ = part(ctx) })
+	}
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	m.offer(t.Context(), memory, time.Now().Add(time.Hour))
+	for _, o := range all {
+		p2ptest.Eventually(t, 10*time.Second, "each other's offer", func() bool {
+			return len(m.Offers()) == len(all) && o.Offers()[m.ID()] != nil && o.link(o.ID(), m.ID()).Measured
+		})
+	}
+	return m
+}
+
+func model(t *testing.T) (path string, size int64) {
+	t.Helper()
+	shape := gguf.Toy()
+	shape.Layers = 8
+	path = filepath.Join(t.TempDir(), "model.gguf")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := gguf.Generate(f, shape, 1); err != nil {
+		t.Fatal(err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, info.Size()
+}
+
+func open(t *testing.T, m *machine, path string) engine.Model {
+	t.Helper()
+	c, err := m.Open(t.Context(), path, func(float64) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func step(t *testing.T, r engine.Runner) {
+	t.Helper()
+	if _, err := r.Step(t.Context(), engine.Batch{Rows: []engine.Row{{Token: 65, Logits: true}}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAModelIsPutTogetherFromOffersAndTheirMemoryIsCounted(t *testing.T) {
+	path, size := model(t)
+	ordinary := rates{5e9, 5e10}
+	a := start(t, nil, size, ordinary)
+	b := start(t, []*machine{a}, size, ordinary)
+	c := open(t, a, path)
+	step(t, c)
+	running := a.Running()
+	if len(running) != 1 || running[0].Choice.Kind != plan.Split || len(running[0].Choice.Stages) != 2 {
+		t.Fatalf("got %+v, want one split over two machines", running)
+	}
+	taken := b.Sharing().Taken
+	if planned := running[0].Choice.Stages[1].MemoryBytes; taken < planned/2 || taken > planned*2 {
+		t.Errorf("the second machine gives %d bytes, the plan foresaw %d", taken, planned)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p2ptest.Eventually(t, 5*time.Second, "the memory to be free again", func() bool { return b.Sharing().Taken == 0 })
+	// A machine that has too little for its part refuses, and is not the reason for a hang.
+	b.memory = 1000
+	began := time.Now()
+	if _, err := a.Open(t.Context(), path, func(float64) {}); centram.CodeOf(err) != centram.Unavailable {
+		t.Errorf("got %v (%v), want that the machine has not the memory", err, centram.CodeOf(err))
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the refusal took %v", took)
+	}
+}
+
+func TestAFasterMachineIsUsedOnceTheChainRests(t *testing.T) {
+	path, size := model(t)
+	a := start(t, nil, size, rates{5e9, 5e10})
+	slow := start(t, []*machine{a}, size, rates{1e7, 1e9}) // and the loopback interface hides a lot
+	c := open(t, a, path)
+	defer c.Close()
+	step(t, c)
+	r := a.Running()[0]
+	now := time.Now()
+	if a.reconsider(r, now.Add(time.Hour)) {
+		t.Fatal("the chain was taken apart though there is no better one")
+	}
+	fast := start(t, []*machine{a, slow}, size, rates{5e9, 5e10})
+	// It has to be better for a while, and the chain has to rest.
+	for _, at := range []time.Duration{0, plan.MoveAfter / 2} {
+		if a.reconsider(r, now.Add(at)) {
+			t.Fatalf("the chain was taken apart after %v", at)
+		}
+	}
+	if a.reconsider(r, now.Add(2*plan.MoveAfter)) {
+		t.Fatal("the chain was taken apart right after an answer")
+	}
+	time.Sleep(restFor)
+	if !a.reconsider(r, now.Add(3*plan.MoveAfter)) {
+		t.Fatal("the chain was not taken apart for a better one")
+	}
+	select {
+	case <-r.Chain.Ended():
+	default:
+		t.Error("the chain goes on")
+	}
+	again := open(t, a, path)
+	defer again.Close()
+	step(t, again)
+	for _, running := range a.Running() {
+		if running.Chain != r.Chain && running.Choice.Stages[1].Device != fast.ID() {
+			t.Errorf("the new chain has %v, want the fast machine %s", running.Choice.Stages, fast.ID().Short())
+		}
+	}
+}
