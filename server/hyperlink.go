@@ -136,7 +136,8 @@ func (s *Server) hyperlink() (Hyperlink, error) {
 		return nil, err
 	}
 	if s.Network.Hyperlink == nil {
-		return nil, centram.Errorf(centram.Unavailable, "There is no place for the layers of models.").WithHint("The log of the daemon says why.")
+		return nil, centram.Errorf(centram.Unavailable, "There is no place for the layers of models.").
+			WithHint("The log of the daemon says why.")
 	}
 	return s.Network.Hyperlink, nil
 }

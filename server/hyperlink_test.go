@@ -64,11 +64,22 @@ func withMachines(t *testing.T) (*node, *machines) {
 
 var missing = centram.Errorf(centram.Unavailable, "The model needs 9 GB.").WithHint("Let another device join.")
 
+func (n *node) wantMissing(verb string) {
+	n.t.Helper()
+	got := as[Failure](n.t, n.send(503, "POST", "/api/v1/hyperlink/"+verb, `{"model":"toy"}`)).Problem
+	if got.Message != missing.Message || got.Hint != missing.Hint {
+		n.t.Errorf("got %+v, want %+v", got, missing)
+	}
+}
+
 func TestHyperlinkSaysWhoComputesForWhom(t *testing.T) {
 	n, _ := withMachines(t)
 	got := as[HyperlinkState](t, n.send(200, "GET", "/api/v1/hyperlink", ""))
-	if got.Privacy != "trusted" || !got.Sharing.On || len(got.Offers) != 1 || got.Offers[0].Name != "bob" || got.Offers[0].Usable || got.Offers[0].Why == "" {
-		t.Errorf("got %+v", got)
+	if got.Privacy != "trusted" || !got.Sharing.On || len(got.Offers) != 1 {
+		t.Fatalf("got %+v", got)
+	}
+	if bob := got.Offers[0]; bob.Name != "bob" || bob.Usable || bob.Why == "" {
+		t.Errorf("got %+v", bob)
 	}
 	n.send(401, "GET", "/api/v1/hyperlink", "", "Authorization", "")
 	for _, verb := range []string{"plan", "up", "down"} {
@@ -88,9 +99,7 @@ func TestAPlanIsThatOfTheModelsFile(t *testing.T) {
 		t.Errorf("planned %q, want %q", m.asked, want)
 	}
 	m.lacks = missing
-	if got := as[Failure](t, n.send(503, "POST", "/api/v1/hyperlink/plan", `{"model":"toy"}`)).Problem; got.Message != missing.Message || got.Hint != missing.Hint {
-		t.Errorf("got %+v", got)
-	}
+	n.wantMissing("plan")
 }
 
 func TestUpPutsAModelTogetherAndDownTakesItApart(t *testing.T) {
@@ -130,14 +139,12 @@ func TestWhatCannotBePutTogetherStaysAsItWas(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.lacks = missing
-	if got := as[Failure](t, n.send(503, "POST", "/api/v1/hyperlink/up", `{"model":"toy"}`)).Problem; got.Message != missing.Message || got.Hint != missing.Hint {
-		t.Errorf("got %+v", got)
-	}
+	n.wantMissing("up")
 	if len(n.engine.Resident()) != 1 {
 		t.Error("the model was unloaded before it was known that it can be put together")
 	}
 	m.lacks, n.engine.loadErr = nil, missing
-	n.send(503, "POST", "/api/v1/hyperlink/up", `{"model":"toy"}`)
+	n.wantMissing("up")
 	if len(m.forced) != 0 {
 		t.Errorf("%v is to be put together after that has failed", m.forced)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/centram/centram/hyperlink/pool"
 	"github.com/centram/centram/server"
 	"github.com/spf13/cobra"
 )
@@ -25,7 +26,8 @@ func (a *app) hyperlinkCommand() *cobra.Command {
 			"hyperlink_share and hyperlink_memory say.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.hyperlinkStatusCommand(), a.hyperlinkPlanCommand(), a.hyperlinkUpCommand(), a.hyperlinkDownCommand(), a.demoCommand(), a.shardCommand())
+	cmd.AddCommand(a.hyperlinkStatusCommand(), a.hyperlinkPlanCommand(), a.hyperlinkUpCommand(), a.hyperlinkDownCommand(),
+		a.demoCommand(), a.shardCommand())
 	return cmd
 }
 
@@ -44,8 +46,14 @@ func (a *app) hyperlinkStatusCommand() *cobra.Command {
 		if *asJSON {
 			return a.printJSON(state)
 		}
-		err = tables(a.out, hyperlinkDetails(state), offerRows(state.Offers), seatRows(state.Serving, time.Now()), splitRows(state.Running, time.Now()), splitStageRows(state.Running))
-		if err == nil && !slices.ContainsFunc(state.Offers, func(o server.HyperlinkOffer) bool { return o.Usable }) {
+		now := time.Now()
+		err = tables(a.out, hyperlinkDetails(state), offerRows(state.Offers), seatRows(state.Serving, now), splitRows(state.Running, now),
+			splitStageRows(state.Running))
+		usable := func(o server.HyperlinkOffer) bool { return o.Usable }
+		switch {
+		case state.Privacy == string(pool.LocalOnly):
+			a.hint("Let paired machines compute for this one with: centram config set hyperlink trusted")
+		case !slices.ContainsFunc(state.Offers, usable):
 			a.hint("No other machine computes for this one. Pair with one that may: centram peer code")
 		}
 		return err
@@ -71,10 +79,11 @@ func tables(w io.Writer, first [][]string, rest ...[][]string) error {
 }
 
 func hyperlinkDetails(s server.HyperlinkState) [][]string {
-	sharing, speed := fmt.Sprintf("on: %s for the models of others, %s of it taken", bytesText(s.Sharing.Memory), bytesText(s.Sharing.Taken)), "not measured"
+	sharing := fmt.Sprintf("on: %s for the models of others, %s of it taken", bytesText(s.Sharing.Memory), bytesText(s.Sharing.Taken))
 	if !s.Sharing.On {
 		sharing = strings.TrimSpace("off: " + s.Sharing.Why + " " + s.Sharing.Hint)
 	}
+	speed := "not measured"
 	if s.Sharing.ReadRate > 0 {
 		speed = speedText(s.Sharing.ReadRate, s.Sharing.MulRate)
 	}
@@ -101,7 +110,8 @@ func seatRows(list []server.HyperlinkSeat, now time.Time) [][]string {
 	rows := [][]string{{"SERVED TO", "ID", "MODEL", "LAYERS", "MEMORY", "TOKENS", "SINCE"}}
 	for _, s := range list {
 		rows = append(rows, []string{
-			s.Peer.Name, s.Peer.Short, s.Model[:min(12, len(s.Model))], layersText(s.First, s.Last), bytesText(s.Memory), fmt.Sprint(s.Tokens), span(now.Sub(s.Since)) + " ago",
+			s.Peer.Name, s.Peer.Short, s.Model[:min(12, len(s.Model))], layersText(s.First, s.Last), bytesText(s.Memory), fmt.Sprint(s.Tokens),
+			span(now.Sub(s.Since)) + " ago",
 		})
 	}
 	return rows
@@ -114,7 +124,9 @@ func splitRows(list []server.HyperlinkModel, now time.Time) [][]string {
 		if m.Measured != nil {
 			measured = rateText(*m.Measured)
 		}
-		rows = append(rows, []string{m.Model, fmt.Sprint(len(m.Stages)), rateText(m.Predicted), measured, fmt.Sprint(m.Replaced), span(now.Sub(m.Since)) + " ago"})
+		rows = append(rows, []string{
+			m.Model, fmt.Sprint(len(m.Stages)), rateText(m.Predicted), measured, fmt.Sprint(m.Replaced), span(now.Sub(m.Since)) + " ago",
+		})
 	}
 	return rows
 }
@@ -127,7 +139,9 @@ func splitStageRows(list []server.HyperlinkModel) [][]string {
 			if s.Predicted > 0 {
 				predicted = millisText(&s.Predicted)
 			}
-			rows = append(rows, []string{m.Model, machine(s.Peer), s.Peer.Short, layersText(s.First, s.Last), bytesText(s.Memory), predicted, millisText(s.Measured)})
+			rows = append(rows, []string{
+				m.Model, machine(s.Peer), s.Peer.Short, layersText(s.First, s.Last), bytesText(s.Memory), predicted, millisText(s.Measured),
+			})
 		}
 	}
 	return rows
@@ -213,7 +227,9 @@ func planStageRows(list []server.HyperlinkStage) [][]string {
 		if !s.Peer.Here {
 			fetch = bytesText(s.Fetch)
 		}
-		rows = append(rows, []string{machine(s.Peer), s.Peer.Short, layersText(s.First, s.Last), bytesText(s.Memory), fetch, millisText(&s.Predicted)})
+		rows = append(rows, []string{
+			machine(s.Peer), s.Peer.Short, layersText(s.First, s.Last), bytesText(s.Memory), fetch, millisText(&s.Predicted),
+		})
 	}
 	return rows
 }
@@ -292,8 +308,9 @@ func (a *app) watchLoading(ctx context.Context, c *client, model string) {
 
 func (a *app) hyperlinkDownCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "down MODEL", Short: "Take a model out of the memory of all machines", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeModels,
-		Long: "Take a model out of the memory of all machines. The next question loads it on this one alone, if it fits.",
+		Use: "down MODEL", Short: "Take a model out of the memory of all machines", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeModels,
+		Long:              "Take a model out of the memory of all machines. The next question loads it on this one alone, if it fits.",
 	}
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -118,7 +118,7 @@ func takeField(ts *testscript.TestScript, _ bool, args []string) {
 // runUntil runs centram until what it writes matches: until PATTERN peer list.
 func runUntil(ts *testscript.TestScript, _ bool, args []string) {
 	want := regexp.MustCompile("(?m)" + args[0])
-	for range 100 {
+	for range 400 {
 		if ts.Exec("centram", args[1:]...) == nil && (want.MatchString(ts.ReadFile("stdout")) || want.MatchString(ts.ReadFile("stderr"))) {
 			return
 		}

@@ -133,7 +133,7 @@ func (n *network) offerLayers(node *p2p.Node) {
 	run := runConfig(cfg)
 	n.pool = pool.New(pool.Config{
 		Node: node, Records: n.records, Layers: n.layers, Privacy: pool.Privacy(cfg.Hyperlink), Share: n.share,
-		Spare: func() int64 { return int64(memoryBudget(cfg)) },
+		Spare: func() int64 { return roomFor(cfg) },
 		OpenStage: func(ctx context.Context, path string, context, lanes, batch int) (engine.Stage, error) {
 			run := run
 			run.Context, run.Sequences, run.BatchSize = context, lanes, batch
@@ -156,14 +156,19 @@ func (n *network) share() int64 {
 	case cfg.HyperlinkMemory > 0:
 		return cfg.HyperlinkMemory
 	}
-	free := int64(memoryBudget(cfg))
-	if free == 0 { // with a GPU the budget is not guessed
-		free = int64(totalMemory() / 5 * 4)
-	}
+	free := roomFor(cfg)
 	if n.resident != nil {
 		free -= int64(n.resident())
 	}
 	return max(0, free)
+}
+
+// roomFor is the memory that a plan may count with. With a GPU the budget is not guessed, but a plan needs a number.
+func roomFor(cfg *config.Config) int64 {
+	if budget := memoryBudget(cfg); budget > 0 {
+		return int64(budget)
+	}
+	return int64(totalMemory() / 5 * 4)
 }
 
 func (n *network) abilities() []string {

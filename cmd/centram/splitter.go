@@ -39,7 +39,8 @@ func (s splitter) State(ctx context.Context) server.HyperlinkState {
 	for _, k := range s.pool.Known() {
 		out.Offers = append(out.Offers, server.HyperlinkOffer{
 			HyperlinkPeer: s.who(k.ID), Trust: s.trust(k.ID), Memory: int64(k.Offer.Memory), ReadRate: int64(k.Offer.ReadRate),
-			MulRate: int64(k.Offer.MulRate), Backend: printable(k.Offer.Backend), Expires: time.UnixMilli(k.Offer.Expires), Usable: k.Why == "", Why: k.Why,
+			MulRate: int64(k.Offer.MulRate), Backend: printable(k.Offer.Backend), Expires: time.UnixMilli(k.Offer.Expires),
+			Usable: k.Why == "", Why: k.Why,
 		})
 	}
 	for _, seat := range s.pool.Host().Seats() {
@@ -58,16 +59,17 @@ func (s splitter) State(ctx context.Context) server.HyperlinkState {
 // sharing is what is given to others, or why nothing is.
 func (s splitter) sharing() server.HyperlinkSharing {
 	now := s.pool.Sharing()
-	out := server.HyperlinkSharing{
-		On: true, Memory: now.Memory, Taken: now.Taken, ReadRate: int64(now.ReadRate), MulRate: int64(now.MulRate),
-	}
+	out := server.HyperlinkSharing{Memory: now.Memory, Taken: now.Taken, ReadRate: int64(now.ReadRate), MulRate: int64(now.MulRate)}
 	switch {
 	case s.app.cfg.HyperlinkShare == "off":
-		out.On, out.Why, out.Hint = false, "It is turned off by the setting hyperlink_share.", "Turn it on with: centram config set hyperlink_share on"
+		out.Why, out.Hint = "It is turned off by the setting hyperlink_share.", "Turn it on with: centram config set hyperlink_share on"
 	case now.Memory == 0:
-		out.On, out.Why, out.Hint = false, "Models of this machine take all of the memory.", "Set some aside with: centram config set hyperlink_memory 4GB"
+		out.Why, out.Hint = "Models of this machine take all of the memory.", "Set some aside with: centram config set hyperlink_memory 4GB"
 	case now.ReadRate == 0:
-		out.On, out.Why, out.Hint = false, "This machine has not been measured yet.", "That takes some seconds after the start. If it fails, the log of the daemon says why."
+		out.Why = "This machine has not been measured yet."
+		out.Hint = "That takes some seconds after the start. If it fails, the log of the daemon says why."
+	default:
+		out.On = true
 	}
 	return out
 }
@@ -192,10 +194,10 @@ func (s splitter) Force(ctx context.Context, file string, on bool) error {
 	return nil
 }
 
-// hinted says what is missing, as err does, and which command shows more of it.
+// hinted says after what err does which command shows what is missing.
 func hinted(err error, command string) error {
 	e, ok := errors.AsType[*centram.Error](err)
-	if !ok || e.Code != centram.Unavailable {
+	if !ok || e.Code != centram.Unavailable || strings.Contains(e.Hint, command) {
 		return err
 	}
 	return e.WithHint("%s", strings.TrimSpace(e.Hint+" "+command))
