@@ -39,7 +39,8 @@ func (p *Pool) input(path string, info engine.Info) (plan.Input, error) {
 	p.mu.Unlock()
 	in := plan.Input{
 		Model: costs(g), Links: p.link,
-		Head: plan.Device{ID: p.cfg.Node.ID(), Memory: p.cfg.Spare(), ReadRate: r.read, MulRate: r.mul, Overhead: overhead},
+		// A plan uses four fifths of a machine's memory; what this one may use has been decided already.
+		Head: plan.Device{ID: p.cfg.Node.ID(), Memory: p.cfg.Spare() / 4 * 5, ReadRate: r.read, MulRate: r.mul, Overhead: overhead},
 		Work: plan.Work{Positions: info.Context, Lanes: info.Sequences, Private: p.cfg.Privacy != AnyPeer},
 	}
 	if r == (rates{}) { // not measured yet: as fast as the others, so that memory decides
@@ -129,6 +130,7 @@ func (p *Pool) link(from, to centram.PeerID) plan.Link {
 // split plans a model over several machines. If it were as good on this one alone, that is an error, unless somebody
 // wants the split.
 func (p *Pool) split(ctx context.Context, path string, info engine.Info) (plan.Choice, error) {
+	p.known(ctx)
 	p.sound(ctx)
 	in, err := p.input(path, info)
 	if err != nil {

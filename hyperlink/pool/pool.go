@@ -28,6 +28,7 @@ import (
 const (
 	offerEvery = time.Minute
 	offerFor   = 3 * time.Minute
+	offerLast  = 2 * time.Second // for an offer that is taken back: one that has expired already would not be passed on
 	// A change that others should know of soon, such as a chain that has taken memory, is looked for so often.
 	lookEvery = 2 * time.Second
 	// lanRate is what a link is taken for that nothing was sent over yet: a hundred megabits a second.
@@ -76,6 +77,8 @@ type Pool struct {
 	log  *slog.Logger
 	host *hyperlink.Host
 
+	measuring sync.Mutex // held while this machine is measured
+
 	mu     sync.Mutex // guards the following
 	rates  rates
 	offers map[centram.PeerID]*wire.HLOffer
@@ -120,37 +123,52 @@ func (p *Pool) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { p.replan(ctx) })
-	if p.cfg.Share() > 0 {
-		p.share(ctx)
-	}
-	<-ctx.Done()
+	p.share(ctx)
 	return nil
 }
 
-// share measures this machine, and offers what it can spare.
+// share offers what this machine can spare, once it was measured.
 func (p *Pool) share(ctx context.Context) {
-	if err := p.measure(ctx); err != nil {
-		if ctx.Err() == nil {
-			p.log.WarnContext(ctx, "This machine was not measured, so it computes for nobody", "err", err)
-		}
-		return
-	}
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var said int64
 	var at time.Time
 	for {
-		if now := p.free(); time.Since(at) >= offerEvery || now != said {
+		now := p.free()
+		if now > 0 && !p.known(ctx) {
+			<-ctx.Done()
+			return
+		}
+		if now != said || said > 0 && time.Since(at) >= offerEvery {
 			p.offer(ctx, now, time.Now().Add(offerFor))
 			said, at = now, time.Now()
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			p.offer(context.WithoutCancel(ctx), said, time.Now())
+			if said > 0 {
+				p.offer(context.WithoutCancel(ctx), said, time.Now().Add(offerLast))
+			}
 			return
 		}
 	}
+}
+
+// known measures this machine if it was not, and says whether it has its rates.
+func (p *Pool) known(ctx context.Context) bool {
+	p.measuring.Lock()
+	defer p.measuring.Unlock()
+	p.mu.Lock()
+	done := p.rates != rates{}
+	p.mu.Unlock()
+	if done {
+		return true
+	}
+	err := p.measure(ctx)
+	if err != nil && ctx.Err() == nil {
+		p.log.WarnContext(ctx, "This machine was not measured, so it computes for nobody", "err", err)
+	}
+	return err == nil
 }
 
 // free is the memory for layers of others that is not taken.
@@ -250,6 +268,7 @@ func (s *served) Close() error {
 
 // Plan says how a model would be put together now, without loading anything.
 func (p *Pool) Plan(ctx context.Context, path string, info engine.Info) (plan.Choice, error) {
+	p.known(ctx)
 	p.sound(ctx)
 	in, err := p.input(path, info)
 	if err != nil {
