@@ -46,12 +46,25 @@ func (p *Pool) input(path string, info engine.Info) (plan.Input, error) {
 	if r == (rates{}) { // not measured yet: as fast as the others, so that memory decides
 		in.Head.ReadRate, in.Head.MulRate = 10e9, 50e9
 	}
+	ours := p.ours()
 	for id, o := range p.Offers() {
 		in.Others = append(in.Others, plan.Device{
-			ID: id, Memory: int64(o.Memory), ReadRate: float64(o.ReadRate), MulRate: float64(o.MulRate), Overhead: overhead,
+			ID: id, Memory: int64(o.Memory) + ours[id], ReadRate: float64(o.ReadRate), MulRate: float64(o.MulRate), Overhead: overhead,
 		})
 	}
 	return in, nil
+}
+
+// ours is the memory that this node's own models take on others, which their offers leave out: a model that is unloaded to
+// make room for another gives it back.
+func (p *Pool) ours() map[centram.PeerID]int64 {
+	out := map[centram.PeerID]int64{}
+	for _, r := range p.Running() {
+		for _, s := range r.now().Stages[1:] {
+			out[s.Device] += s.MemoryBytes
+		}
+	}
+	return out
 }
 
 // overhead is what a stage's software takes for a step, as measured on the loopback interface.

@@ -78,7 +78,7 @@ func (r Running) now() plan.Option {
 	return o
 }
 
-// measured puts into the input what the chain has measured, and gives machines the memory back that the chain itself takes.
+// measured puts into the input what the chain has measured.
 func measured(in plan.Input, o plan.Option, r Running) plan.Input {
 	took := r.Chain.Measured().Stages
 	devices := []*plan.Device{&in.Head}
@@ -89,9 +89,6 @@ func measured(in plan.Input, o plan.Option, r Running) plan.Input {
 		for _, d := range devices {
 			if d.ID != s.Device {
 				continue
-			}
-			if d != &in.Head {
-				d.Memory += s.MemoryBytes
 			}
 			if i < len(took) && took[i] > 0 && i < len(o.Stages)-1 { // the last stage's has the output matrix in it
 				d.LayerTime = took[i] / time.Duration(s.Layers.Len())
