@@ -20,7 +20,8 @@ import (
 // headSetup says which model the head has, both alone and as the first of two stages.
 type headSetup struct {
 	Model          string
-	Layers, Cut    int // of the model, and of them here
+	Draft          string // a model that guesses; empty: none does
+	Cut            int    // layers here, if it is split
 	Stage          string
 	Threads, Lanes int
 	Context        int // tokens of a lane
@@ -34,21 +35,24 @@ type question struct {
 	Which       string // solo or split
 	Salt        int    // of the prompts; every round has its own, so no cache of a prompt helps
 	Chats       int
-	Prompt, Gen int // tokens of each chat
+	Prompt, Gen int  // tokens of each chat
+	Guess       bool // whether tokens are guessed and checked several at a time
 }
 
 const (
 	solo  = "solo"
 	split = "split"
+	draft = "draft"
 )
 
 // answer is what came out, and how long it took.
 type answer struct {
-	Tokens   [][]engine.Token // by chat
-	Seconds  float64          // from the first request to the last token
-	Writing  float64          // from a chat's first token to its last, on average
-	Sampling float64          // seconds spent in samplers
-	Err      string
+	Tokens    [][]engine.Token // by chat
+	Seconds   float64          // from the first request to the last token
+	Writing   float64          // from a chat's first token to its last, on average
+	Sampling  float64          // seconds that the head spent in samplers
+	Computing float64          // and in its layers, if the model is split
+	Err       string
 }
 
 func runHead(setup string) error {
@@ -95,7 +99,12 @@ func startHead(s headSetup) (*head, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.engine = engine.New(engine.Config{Open: h.open, KeepAlive: -1})
+	h.engine = engine.New(engine.Config{Open: h.open, KeepAlive: -1, Speculate: func(name string) (string, bool) {
+		if s.Draft == "" || name == draft {
+			return "", name != draft
+		}
+		return draft, true
+	}})
 	for _, which := range []string{solo, split} {
 		if err := h.engine.Load(context.Background(), which, -1); err != nil {
 			return nil, fmt.Errorf("load the model %s: %w", which, err)
@@ -107,7 +116,10 @@ func startHead(s headSetup) (*head, error) {
 func (h *head) open(ctx context.Context, which string, _ func(float64)) (engine.Model, error) {
 	s := h.setup
 	cfg := local.Config{Context: s.Context, Sequences: s.Lanes, Threads: s.Threads, GPULayers: -1}
-	if which == solo {
+	switch which {
+	case draft:
+		return local.Open(ctx, s.Draft, cfg)
+	case solo:
 		m, err := local.Open(ctx, s.Model, cfg)
 		return soloModel{m, &h.notes}, err
 	}
@@ -123,6 +135,7 @@ func (h *head) open(ctx context.Context, which string, _ func(float64)) (engine.
 	if err != nil {
 		return nil, err
 	}
+	own = timedStage{own, &h.notes}
 	c, err := h.chain(ctx, hyperlink.ChainConfig{Text: text, Table: table, Own: own, Info: info}, s.Cut)
 	return splitModel{c, &h.notes}, err
 }
@@ -149,11 +162,11 @@ func (h *head) answer(q question) (a answer) {
 	for _, w := range writing {
 		a.Writing += w.Seconds() / float64(q.Chats)
 	}
-	a.Tokens, a.Sampling = h.notes.take()
+	a.Tokens, a.Sampling, a.Computing = h.notes.take()
 	return a
 }
 
-// request is what a chat asks. Here guesses of what follows will be turned on or off, once the engine can make any.
+// request is what a chat asks.
 func (q question) request(chat int) engine.Request {
 	random := rand.New(rand.NewPCG(uint64(q.Salt), uint64(chat)))
 	prompt := make([]engine.Token, q.Prompt)
@@ -161,28 +174,30 @@ func (q question) request(chat int) engine.Request {
 		prompt[i] = engine.Token(random.IntN(promptVocab))
 	}
 	seed := uint32(chat) // greedy needs none: it tells the samplers apart
-	return engine.Request{Model: q.Which, Tokens: prompt, MaxTokens: q.Gen, TopLogprobs: -1, Sampling: engine.Sampling{Seed: &seed}}
+	return engine.Request{
+		Model: q.Which, Tokens: prompt, MaxTokens: q.Gen, TopLogprobs: -1, Sampling: engine.Sampling{Seed: &seed}, NoSpeculation: !q.Guess,
+	}
 }
 
 const promptVocab = 256 // the ids below are no special tokens in any of the models
 
-// notes are what was sampled, and how long that took.
+// notes are what was sampled, and how long what took.
 type notes struct {
-	mu     sync.Mutex // guards the following
-	tokens [][]engine.Token
-	took   time.Duration
+	mu                  sync.Mutex // guards the following
+	tokens              [][]engine.Token
+	sampling, computing time.Duration
 }
 
 func (n *notes) reset(chats int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.tokens, n.took = make([][]engine.Token, chats), 0
+	n.tokens, n.sampling, n.computing = make([][]engine.Token, chats), 0, 0
 }
 
-func (n *notes) take() (tokens [][]engine.Token, seconds float64) {
+func (n *notes) take() (tokens [][]engine.Token, sampling, computing float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.tokens, n.took.Seconds()
+	return n.tokens, n.sampling.Seconds(), n.computing.Seconds()
 }
 
 func (n *notes) watch(cfg engine.SamplerConfig, s engine.Sampler, err error) (engine.Sampler, error) {
@@ -205,9 +220,25 @@ func (w watched) Sample(logits []float32) (engine.Token, error) {
 	took := time.Since(began)
 	w.notes.mu.Lock()
 	defer w.notes.mu.Unlock()
-	w.notes.took += took
+	w.notes.sampling += took
 	w.notes.tokens[w.chat] = append(w.notes.tokens[w.chat], t)
 	return t, err
+}
+
+// timedStage is a stage that says how long it computes.
+type timedStage struct {
+	engine.Stage
+	notes *notes
+}
+
+func (s timedStage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutput, error) {
+	began := time.Now()
+	out, err := s.Stage.Run(ctx, b)
+	took := time.Since(began)
+	s.notes.mu.Lock()
+	defer s.notes.mu.Unlock()
+	s.notes.computing += took
+	return out, err
 }
 
 // soloModel and splitModel never end an answer, so that all have the same length.

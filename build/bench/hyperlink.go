@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,16 +23,19 @@ const (
 type rig struct {
 	head, stage *worker
 	relay       *relay // between them; nil if there is none
+	layers, cut int
 }
 
 // rigSetup says what a rig is for.
 type rigSetup struct {
-	model   string
-	cut     func(*gguf.Model) int
-	lanes   int
-	context int
-	pinned  bool   // the head on core 0, the stage on core 1
-	delay   *delay // nil: they talk without a relay
+	model    string
+	cut      int // layers at the head. Zero means half
+	lanes    int
+	context  int
+	pinned   bool   // the head on core 0, the stage on core 1
+	balanced bool   // cut is to be found
+	draft    string // a model that guesses what the split one will say
+	delay    *delay // nil: they talk without a relay
 }
 
 // rig starts the machines, each with one thread.
@@ -39,9 +44,8 @@ func (c config) rig(s rigSetup) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	layers, cut := g.Summary.Layers, s.cut(g)
+	r := &rig{layers: g.Summary.Layers, cut: cmp.Or(s.cut, half(g.Summary.Layers))}
 	g.Close()
-	r := &rig{}
 	cores := [2]int{anyCore, anyCore}
 	if s.pinned {
 		cores = [2]int{0, 1}
@@ -52,20 +56,22 @@ func (c config) rig(s rigSetup) (*rig, error) {
 	}
 	if s.delay != nil {
 		if r.relay, err = newRelay(at.Address, *s.delay); err != nil {
-			return nil, errors.Join(err, r.stop())
+			r.stop()
+			return nil, err
 		}
 		at.Address = r.relay.address()
 	}
 	r.head, err = startWorker("head", cores[0], headSetup{
-		Model: s.model, Layers: layers, Cut: cut, Stage: at.Address, Threads: 1, Lanes: s.lanes, Context: s.context,
+		Model: s.model, Draft: s.draft, Cut: r.cut, Stage: at.Address, Threads: 1, Lanes: s.lanes, Context: s.context,
 	}, &headReady{})
 	if err != nil {
-		return nil, errors.Join(err, r.stop())
+		r.stop()
+		return nil, err
 	}
 	return r, nil
 }
 
-func (r *rig) stop() error {
+func (r *rig) stop() {
 	if r.head != nil {
 		r.head.stop()
 	}
@@ -73,13 +79,12 @@ func (r *rig) stop() error {
 	if r.relay != nil {
 		r.relay.close()
 	}
-	return nil
 }
 
 // ask asks one of the two, after a pause in which the threads of the one before go to sleep.
 func (r *rig) ask(which string, q question) (answer, error) {
 	time.Sleep(settle)
-	q.Which = which
+	q.Which, q.Guess = which, q.Guess && which == split // the reference is one machine without guesses
 	var a answer
 	if err := r.head.question(q, &a); err != nil {
 		return a, err
@@ -104,12 +109,18 @@ func reading(q question, a answer) float64 { return float64(q.Chats*q.Prompt) / 
 // counts with the same output alone.
 func (c config) beside(f *figure, s rigSetup, q question, speed func(question, answer) float64) error {
 	s.lanes, s.context = q.Chats, q.Prompt+q.Gen+1
+	var err error
+	if s.balanced {
+		if s.cut, err = c.balance(s, q); err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
 	r, err := c.rig(s)
 	if err != nil {
 		return err
 	}
 	defer r.stop()
-	var sampling float64
+	var sampling, computing float64
 	for round := range c.runs + 1 {
 		q.Salt = round
 		var ours, theirs answer
@@ -125,12 +136,11 @@ func (c config) beside(f *figure, s rigSetup, q question, speed func(question, a
 		if round > 0 {
 			f.pairs = append(f.pairs, pair{speed(q, ours), speed(q, theirs)})
 			sampling += ours.Sampling / ours.Seconds / float64(c.runs)
+			computing += ours.Computing / ours.Seconds / float64(c.runs)
 		}
 	}
 	f.print()
-	if q.Chats > 1 {
-		fmt.Printf("  the head samples in %.1f %% of the time\n", 100*sampling)
-	}
+	fmt.Printf("  the head computes %d layers of %d in %.0f %% of the time and samples in %.1f %%\n", r.cut, r.layers, 100*computing, 100*sampling)
 	return nil
 }
 
@@ -145,32 +155,27 @@ func same(ours, theirs answer) error {
 	return nil
 }
 
-// half is where the layers of a model are cut in two.
-func half(g *gguf.Model) int { return g.Summary.Layers / 2 }
+// half is how many layers of a model of so many are at the head.
+func half(layers int) int { return layers / 2 }
 
-// evenly is where a model is cut so that both stages read as many bytes for a token: the last has the output matrix too,
-// which in a tied model is the table of embeddings.
-func evenly(g *gguf.Model) int {
-	layers := make([]int64, g.Summary.Layers)
-	var all int64
-	for _, t := range g.Tensors {
-		var layer int
-		if _, err := fmt.Sscanf(t.Name, "blk.%d.", &layer); err == nil {
-			layers[layer] += t.Size
-			all += t.Size
-		}
+// balance is where to cut for both stages to take as long: the last has the output matrix too, and what that takes beside a
+// layer depends on their types. It is measured with a cut in the middle.
+func (c config) balance(s rigSetup, q question) (int, error) {
+	r, err := c.rig(s)
+	if err != nil {
+		return 0, err
 	}
-	output, ok := g.Tensor("output.weight")
-	if !ok {
-		output, _ = g.Tensor("token_embd.weight")
+	defer r.stop()
+	whole, err := r.ask(solo, q)
+	if err != nil {
+		return 0, err
 	}
-	all += output.Size
-	cut, here := 0, int64(0)
-	for 2*(here+layers[cut]/2) < all && cut < len(layers)-1 {
-		here += layers[cut]
-		cut++
+	parts, err := r.ask(split, q)
+	if err != nil {
+		return 0, err
 	}
-	return max(cut, 1)
+	cut := math.Round(float64(r.cut) * whole.Seconds / 2 / parts.Computing)
+	return min(max(int(cut), 1), r.layers-1), nil
 }
 
 // toy makes the toy model beside the others.
@@ -204,18 +209,27 @@ func (c config) hyperlink(models []string) ([]*figure, error) {
 		speed func(question, answer) float64
 	}
 	write := func(gen int) question { return question{Chats: 1, Prompt: shortPrompt, Gen: gen} }
-	rows := []row{{"2 stages decode toy", 0.6, rigSetup{model: small, cut: half}, write(toyTokens), writing}}
+	rows := []row{{"2 stages decode toy", 0.6, rigSetup{model: small}, write(toyTokens), writing}}
 	for _, m := range models {
-		rows = append(rows, row{"2 stages decode " + modelName(m), 0.97, rigSetup{model: m, cut: half}, write(long), writing})
+		rows = append(rows, row{"2 stages decode " + modelName(m), 0.97, rigSetup{model: m}, write(long), writing})
 	}
 	for _, m := range []string{small, models[0]} {
 		chats := question{Chats: nChats, Prompt: shortPrompt, Gen: long}
-		rows = append(rows, row{"2 stages 8 chats " + modelName(m), 1.6, rigSetup{model: m, cut: evenly, pinned: true}, chats, total})
+		rows = append(rows, row{"2 stages 8 chats " + modelName(m), 1.6, rigSetup{model: m, pinned: true, balanced: true}, chats, total})
 	}
-	rows = append(rows, row{"2 stages prefill " + modelName(models[0]), 1.6, rigSetup{model: models[0], cut: half, pinned: true},
-		question{Chats: 1, Prompt: longPrompt, Gen: 1}, reading})
+	rows = append(rows, row{
+		"2 stages prefill " + modelName(models[0]), 1.6,
+		rigSetup{model: models[0], pinned: true},
+		question{Chats: 1, Prompt: longPrompt, Gen: 1},
+		reading,
+	})
 	for _, d := range networks {
-		rows = append(rows, row{"2 stages decode, " + d.String(), 0, rigSetup{model: models[0], cut: half, delay: &d}, write(c.gen), writing})
+		name, setup, ask := "decode over "+d.String(), rigSetup{model: models[0], delay: &d}, write(c.gen)
+		rows = append(rows, row{name, 0, setup, ask, writing})
+		if c.draft != "" {
+			setup.draft, ask.Guess = c.draft, true
+			rows = append(rows, row{name + ", draft", 0, setup, ask, writing})
+		}
 	}
 	var figures []*figure
 	for _, r := range rows {
@@ -238,16 +252,16 @@ func (c config) hyperlink(models []string) ([]*figure, error) {
 // networks are what is put between two machines.
 var networks = []delay{
 	{},
-	{RTT: 5 * time.Millisecond, Jitter: 250 * time.Microsecond, Seed: 1},
-	{RTT: 20 * time.Millisecond, Jitter: time.Millisecond, Seed: 2},
-	{RTT: 20 * time.Millisecond, Jitter: time.Millisecond, Loss: 1, Seed: 3},
-	{RTT: 50 * time.Millisecond, Jitter: 2500 * time.Microsecond, Seed: 4},
+	{RTT: 5 * time.Millisecond},
+	{RTT: 20 * time.Millisecond},
+	{RTT: 20 * time.Millisecond, Jitter: time.Millisecond, Loss: 1, Seed: 1},
+	{RTT: 50 * time.Millisecond},
 }
 
 func (d delay) String() string {
 	s := fmt.Sprintf("RTT %d ms", d.RTT.Milliseconds())
-	if d.Loss > 0 {
-		s += fmt.Sprintf(", %.0f %% lost", d.Loss)
+	if d.Jitter > 0 || d.Loss > 0 {
+		s += fmt.Sprintf(" + %d, %.0f %% lost", d.Jitter.Milliseconds(), d.Loss)
 	}
 	return s
 }

@@ -21,7 +21,7 @@ import (
 // config is where things are and how much is measured.
 type config struct {
 	centram, tools, rpcTools string
-	vocab, cache             string
+	vocab, cache, draft      string
 	threads, runs, repeat    int
 	prompt, gen              int
 	only                     string
@@ -62,6 +62,7 @@ func main() {
 	flag.StringVar(&c.rpcTools, "rpc-tools", "build/native-rpc/bin", "folder of ggml-rpc-server and a llama-bench that can use it")
 	flag.StringVar(&c.vocab, "vocab", "build/native/src/models/ggml-vocab-qwen2.gguf", "vocabulary for the models")
 	flag.StringVar(&c.cache, "cache", "", "folder to keep the models in")
+	flag.StringVar(&c.draft, "draft", "", "model that guesses for the Q4_K_M one, for figures over a network with guesses")
 	flag.IntVar(&c.threads, "threads", runtime.NumCPU(), "threads")
 	flag.IntVar(&c.runs, "runs", 5, "counted runs of each side; one more comes first and is not counted")
 	flag.IntVar(&c.repeat, "repeat", 5, "repetitions within a run of one side, of which the median counts")

@@ -9,8 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
-
-	"github.com/centram/centram/gguf"
 )
 
 // rpc measures an answer over two stages beside llama.cpp's own way to use another machine: the same layers there, the same
@@ -20,14 +18,8 @@ func (c config) rpc(model string) ([]*figure, error) {
 	if !c.wants(f) {
 		return nil, nil
 	}
-	g, err := gguf.OpenModel(model)
-	if err != nil {
-		return nil, err
-	}
-	there := g.Summary.Layers - half(g)
-	g.Close()
 	q := question{Chats: 1, Prompt: 1, Gen: c.gen}
-	r, err := c.rig(rigSetup{model: model, cut: half, lanes: 1, context: q.Prompt + q.Gen + 1})
+	r, err := c.rig(rigSetup{model: model, lanes: 1, context: q.Prompt + q.Gen + 1})
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +35,7 @@ func (c config) rpc(model string) ([]*figure, error) {
 		var theirs float64
 		err := inTurn(round,
 			func() (err error) { ours, err = r.ask(split, q); return err },
-			func() (err error) { theirs, err = c.overRPC(model, server.address, there); return err })
+			func() (err error) { theirs, err = c.overRPC(model, server.address, r.layers-r.cut); return err })
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
