@@ -38,5 +38,6 @@ type StageInfo struct {
 	Context     int // positions that each sequence has room for
 	Sequences   int
 	BatchSize   int // most rows of one Run
+	Outputs     int // most rows of one Run of which the last stage gives something. 0: all
 	MemoryBytes uint64
 }

@@ -22,7 +22,6 @@ type ledger struct {
 	windows  map[windowKey]*wire.WinCommit
 	order    []windowKey
 	compared int
-	audited  map[centram.PeerID]int // how many windows of a machine were found right
 }
 
 // windowKey names a window of one machine.
@@ -59,8 +58,6 @@ func (c *Chain) committed(r *remote, m *wire.WinCommit) {
 		}
 		l.compared++
 		if agree(theirs, m) {
-			l.audited[r.id]++
-			l.audited[other.node]++
 			continue
 		}
 		c.disagree(r.stage, r.id, other.node)
@@ -120,7 +117,7 @@ func (c *Chain) auditOne() error {
 	if busy {
 		return nil // the standby is compared all the time; and where nothing is computed there is nothing to compare
 	}
-	id, err := c.cfg.Spare(c.ctx, stage, c.failed)
+	id, err := c.cfg.Spare(c.ctx, stage, c.gone())
 	if err != nil {
 		return err
 	}
@@ -129,7 +126,17 @@ func (c *Chain) auditOne() error {
 		return err
 	}
 	c.wg.Go(func() { c.listen(r) })
-	defer r.x.Abort()
+	c.mu.Lock()
+	c.auditor = r
+	c.mu.Unlock()
+	defer func() {
+		r.x.Abort()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.auditor == r {
+			c.auditor = nil
+		}
+	}()
 	if err := c.accompany(r, epoch); err != nil {
 		return err
 	}

@@ -72,7 +72,6 @@ type Chain struct {
 	next   *edge
 	seq    uint32
 	memory memory
-	failed []centram.PeerID
 	sets   adapterSets
 
 	mu         sync.Mutex // guards the following
@@ -87,6 +86,13 @@ type Chain struct {
 	took       recent                 // by the first stage
 	accusers   map[centram.PeerID]int // how often a node has said that another sends what cannot be right
 	ledger     ledger
+	failed     []centram.PeerID // in the order in which they did
+	auditor    *remote          // who computes along for a while
+	trims      []wire.Step      // that wait for the gate
+	sent       uint32           // number of the last frame that was sent
+	landedTo   uint32           // and of the last one that was answered
+	lateness   int              // repairs for lateness since a step has ended
+	allow      time.Time        // until when caches are being filled, and nobody is blamed
 	distrusted []centram.PeerID // nodes whose work did not stand up to another's
 }
 
@@ -123,7 +129,7 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	c := &Chain{
 		Text: cfg.Text, cfg: cfg, log: cfg.Log, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
 		gate: newGate(), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
-		ledger:   ledger{windows: map[windowKey]*wire.WinCommit{}, audited: map[centram.PeerID]int{}},
+		ledger:   ledger{windows: map[windowKey]*wire.WinCommit{}},
 		accusers: map[centram.PeerID]int{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
 	}
 	_, _ = rand.Read(c.id[:]) // never fails
@@ -175,8 +181,9 @@ func (c *Chain) open(ctx context.Context) error {
 		return err
 	}
 	c.next = &edge{
-		ctx: c.ctx, node: c.cfg.Node, wg: &c.wg, chain: c.id, width: c.cfg.Info.Embedding,
-		broken: func(to centram.PeerID, epoch uint32, err error) { c.report(trouble{1, to, wire.StageLost, err}) },
+		history: history{most: c.cfg.Info.BatchSize},
+		ctx:     c.ctx, node: c.cfg.Node, wg: &c.wg, chain: c.id, width: c.cfg.Info.Embedding,
+		broken: func(to centram.PeerID, err error) { c.report(trouble{1, to, wire.StageLost, err}) },
 	}
 	if err := c.next.connect(ctx, c.stages[1].Node, 1); err != nil {
 		return err
@@ -190,6 +197,12 @@ func (c *Chain) open(ctx context.Context) error {
 // propose has a machine load the layers of a stage. If the connection ends meanwhile, as one of two does when both sides
 // have dialled, it is asked again over the other.
 func (c *Chain) propose(ctx context.Context, stage uint16, id centram.PeerID, epoch uint32, standby bool) (r *remote, err error) {
+	patience := readyFor
+	if epoch > 1 {
+		patience = repairFor
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, centram.Errorf(centram.Unavailable, "it was not ready within %v", patience))
+	defer cancel()
 	for range proposals {
 		var p *p2p.Peer
 		if p, err = session(ctx, c.cfg.Node, id, meetFor); err != nil {
@@ -317,12 +330,14 @@ func (c *Chain) returned(r *remote, m *wire.ActRet) error {
 	if m.Chain != c.id || m.Stage != r.stage {
 		return &wire.Status{Code: wire.Malformed, Detail: "an answer to another chain's frame"}
 	}
-	r.mu.Lock()
-	r.took.add(time.Duration(m.ComputeUs) * time.Microsecond)
-	r.seq = max(r.seq, m.Seq)
-	r.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	r.mu.Lock()
+	r.took.add(time.Duration(m.ComputeUs) * time.Microsecond)
+	if m.Seq <= c.sent { // nobody has done what was not sent
+		r.seq = max(r.seq, m.Seq)
+	}
+	r.mu.Unlock()
 	if int(r.stage) != len(c.stages)-1 || m.Epoch != c.epoch || c.remote[r.stage-1] != r {
 		return nil
 	}
@@ -334,6 +349,7 @@ func (c *Chain) returned(r *remote, m *wire.ActRet) error {
 		return err // it stays under way: another machine will do it
 	}
 	delete(c.frames, m.Seq)
+	c.landedTo = max(c.landedTo, m.Seq)
 	if u.step.left--; u.step.left == 0 {
 		c.landed(u.step)
 	}
@@ -388,6 +404,9 @@ func (c *Chain) Start(ctx context.Context, b engine.Batch) (<-chan engine.StepRe
 		return nil, err
 	}
 	defer c.leave()
+	if err := c.trimNow(); err != nil {
+		return nil, err
+	}
 	adapters, own, err := c.adapters(ctx, b.Adapters)
 	if err != nil {
 		return nil, err
@@ -458,6 +477,7 @@ func (c *Chain) send(p *pending) {
 		c.seq++
 		f.Chain, f.Epoch, f.Seq = c.id, c.epoch, c.seq
 		c.frames[f.Seq] = unanswered{p, i}
+		c.sent = f.Seq
 	}
 	p.sent = time.Now()
 	c.mu.Unlock()
@@ -465,19 +485,40 @@ func (c *Chain) send(p *pending) {
 }
 
 // Trim implements engine.Runner. The other stages are told when a lane is given up; else the next frame tells them.
+//
+// While a machine is being replaced it does not wait: what is to be forgotten is noted, and forgotten before the next batch.
 func (c *Chain) Trim(seq, pos int) error {
-	if err := c.enter(c.ctx); err != nil {
+	if err := context.Cause(c.ctx); err != nil {
 		return err
 	}
-	defer c.leave()
-	if err := c.cfg.Own.Trim(seq, pos); err != nil || pos > 0 {
-		return err
-	}
-	c.seq++
 	c.mu.Lock()
-	epoch := c.epoch
+	c.trims = append(c.trims, wire.Step{Lane: uint16(seq), Pos: uint32(pos)})
 	c.mu.Unlock()
-	c.next.trim(&wire.KVTrim{Step: wire.Step{Chain: c.id, Epoch: epoch, Seq: c.seq, Lane: uint16(seq)}})
+	select {
+	case <-c.gate:
+		defer c.leave()
+		return c.trimNow()
+	default:
+		return nil
+	}
+}
+
+// trimNow forgets what was noted. The gate is held.
+func (c *Chain) trimNow() error {
+	c.mu.Lock()
+	trims, epoch := c.trims, c.epoch
+	c.trims = nil
+	c.mu.Unlock()
+	for _, t := range trims {
+		if err := c.cfg.Own.Trim(int(t.Lane), int(t.Pos)); err != nil {
+			return err
+		}
+		if t.Pos > 0 {
+			continue
+		}
+		c.seq++
+		c.next.trim(&wire.KVTrim{Step: wire.Step{Chain: c.id, Epoch: epoch, Seq: c.seq, Lane: t.Lane}})
+	}
 	return nil
 }
 

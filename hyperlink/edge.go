@@ -18,8 +18,8 @@ type edge struct {
 	wg    *sync.WaitGroup
 	chain wire.ChainID
 	width int
-	// broken is told when the stream to a node, opened in an epoch, has ended by itself, and why. It must not use the edge.
-	broken func(to centram.PeerID, epoch uint32, err error)
+	// broken is told when the stream to the next stage has ended by itself, and why. It must not use the edge.
+	broken func(to centram.PeerID, err error)
 
 	history history
 	out     *outlet // nil while there is no next stage
@@ -82,7 +82,7 @@ func (e *edge) stream(ctx context.Context, to centram.PeerID, epoch uint32) (*ou
 		_, err := receive(living, x) // nothing comes but the reason why it ends
 		out.fail(errEnded)
 		if living.Err() == nil && out.main.Load() {
-			e.broken(to, epoch, err)
+			e.broken(to, err)
 		}
 	})
 	return out, nil
@@ -93,13 +93,14 @@ func (e *edge) stream(ctx context.Context, to centram.PeerID, epoch uint32) (*ou
 func (e *edge) send(frames []wire.ActFwd, hidden []float32) {
 	e.history.add(frames, hidden, e.width)
 	e.ms = withRows(e.ms[:0], frames, hidden, e.width)
-	if e.shadow != nil && e.shadow.send(e.ctx, clone(e.ms)) != nil {
+	if e.shadow != nil && !e.shadow.offer(e.ms) { // an answer does not wait for who only computes along
+		e.shadow.stop()
 		e.shadow = nil
 	}
 	if e.out != nil {
 		if err := e.out.send(e.ctx, e.ms); err != nil {
 			e.close()
-			e.broken(e.to, e.epoch, err)
+			e.broken(e.to, err)
 		}
 	}
 }
@@ -107,10 +108,11 @@ func (e *edge) send(frames []wire.ActFwd, hidden []float32) {
 // trim has what is behind the boundary forget positions.
 func (e *edge) trim(t *wire.KVTrim) {
 	e.history.trim(t.Lane, int(t.Pos))
-	for _, out := range []*outlet{e.shadow, e.out} {
-		if out != nil {
-			_ = out.send(e.ctx, []wire.Message{t}) // the next frame says so as well
-		}
+	if e.shadow != nil {
+		e.shadow.offer([]wire.Message{t})
+	}
+	if e.out != nil {
+		_ = e.out.send(e.ctx, []wire.Message{t}) // the next frame says so as well
 	}
 }
 
@@ -123,8 +125,12 @@ func (e *edge) close() {
 
 // reroute begins an epoch, in which the next stage may be another node. A standby has what it needs, and its stream goes on.
 // With again, what is behind the boundary is given anew what its caches hold up to the positions of the lanes.
-func (e *edge) reroute(ctx context.Context, to centram.PeerID, epoch uint32, lanes []wire.LanePos, again bool) error {
+func (e *edge) reroute(ctx context.Context, to centram.PeerID, epoch uint32, lanes []wire.LanePos, again, shadowed bool) error {
 	e.history.cut(lanes)
+	if e.shadow != nil && to == e.standby && !shadowed { // it has missed something, and gets all anew
+		e.shadow.stop()
+		e.shadow = nil
+	}
 	switch {
 	case e.shadow != nil && to == e.standby:
 		e.close()

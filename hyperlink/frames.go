@@ -47,6 +47,40 @@ func (b *batch) end(lane uint16, length int) int {
 	return length
 }
 
+// goesOn says whether a frame continues what the batch has of its lane.
+func (b *batch) goesOn(f *wire.ActFwd) bool {
+	for i := range b.frames {
+		if b.frames[i].Lane == f.Lane {
+			return int(f.Pos) == b.end(f.Lane, 0)
+		}
+	}
+	return true
+}
+
+// wants is what the frames of the batch want back that want anything.
+func (b *batch) wants() wire.Result {
+	for i := range b.frames {
+		if b.frames[i].Want != wire.NoRows {
+			return b.frames[i].Want
+		}
+	}
+	return wire.NoRows
+}
+
+// yields is how many rows of the batch the engine has to give something of: all, if hidden states are wanted.
+func (b *batch) yields() int {
+	if b.Embedded {
+		return len(b.Rows)
+	}
+	n := 0
+	for _, r := range b.Rows {
+		if r.Logits {
+			n++
+		}
+	}
+	return n
+}
+
 // cut puts the rows of a batch into frames, one for each run of rows of one lane. A run ends at a row whose logits are
 // wanted, unless all of its rows are wanted. All but the last are to be joined with the next.
 func (b *batch) cut(rows []engine.Row, adapters wire.Hash) {

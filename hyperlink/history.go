@@ -13,12 +13,13 @@ const (
 	// exactly is how many batches are replayed in their old shapes. The kernels of a wider batch may differ in the last
 	// bits, and so may then what follows; but thousands of batches of one token would take as long as they took before.
 	exactly     = 512
-	replayChunk = 256 // tokens of a wider batch
+	replayChunk = 256 // most tokens of a wider batch
 )
 
 // history is what went over a boundary and is still in the caches behind it, so that a machine that takes the place of
 // another can be given the same. It is in order of the batches.
 type history struct {
+	most  int // tokens of a batch that the machines behind take. 0: any
 	lanes map[uint16]*laneHistory
 	batch uint64
 	bytes int
@@ -132,16 +133,20 @@ func (h *history) replay() [][]piece {
 	if len(batches) <= exactly {
 		return batches
 	}
-	return append(merge(batches[:len(batches)-exactly/2]), batches[len(batches)-exactly/2:]...)
+	wide := replayChunk
+	if h.most > 0 {
+		wide = min(wide, h.most)
+	}
+	return append(merge(batches[:len(batches)-exactly/2], wide), batches[len(batches)-exactly/2:]...)
 }
 
 // merge joins what follows on each other in one lane.
-func merge(batches [][]piece) [][]piece {
+func merge(batches [][]piece, wide int) [][]piece {
 	lanes := map[uint16][]piece{}
 	for _, b := range batches {
 		for _, p := range b {
 			l := lanes[p.lane]
-			if n := len(l); n > 0 && l[n-1].adapters == p.adapters && len(l[n-1].rows)+len(p.rows) <= replayChunk*p.width {
+			if n := len(l); n > 0 && l[n-1].adapters == p.adapters && len(l[n-1].rows)+len(p.rows) <= wide*p.width {
 				l[n-1].rows = append(slices.Clip(l[n-1].rows), p.rows...)
 				continue
 			}

@@ -85,7 +85,7 @@ func (h *Host) Leave(ctx context.Context) {
 	}
 	h.mu.Unlock()
 	for _, s := range seats {
-		_ = s.head.Tell(ctx, &wire.HLReroute{Chain: s.plan.Chain, Epoch: s.epochNow(), Stage: s.plan.Stage, Cause: wire.StageLeaving})
+		_ = s.head.Tell(ctx, &wire.HLReroute{Chain: s.plan.Chain, Epoch: s.spoken.Load(), Stage: s.plan.Stage, Cause: wire.StageLeaving})
 	}
 	for _, s := range seats {
 		select {
@@ -104,6 +104,20 @@ func (h *Host) plan(ctx context.Context, p *p2p.Peer, q *wire.HLPlan, x *p2p.Exc
 	if h.cfg.Admit != nil {
 		if err := h.cfg.Admit(ctx, p, a); err != nil {
 			return err
+		}
+	}
+	if old := h.find(q.Chain); old != nil {
+		// It has lost the connection over which it was asked, or computes along: what the head wants now counts.
+		if old.head.ID() != p.ID() {
+			return &wire.Status{Code: wire.Denied, Detail: "the chain is another node's"}
+		}
+		old.cancel(centram.Errorf(centram.Unavailable, "the head has asked anew"))
+		select {
+		case <-old.left:
+		case <-time.After(meetFor):
+			return &wire.Status{Code: wire.Busy, RetryMs: 1000, Detail: "this node has a stage of the chain already"}
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 	began := time.Now()
@@ -185,7 +199,7 @@ func (h *Host) seat(s *seat) error {
 		return &wire.Status{Code: wire.Busy, Detail: "this node is about to leave"}
 	}
 	if h.seats[s.plan.Chain] != nil {
-		return &wire.Status{Code: wire.Malformed, Detail: "this node has a stage of the chain already"}
+		return &wire.Status{Code: wire.Busy, Detail: "this node has a stage of the chain already"}
 	}
 	h.seats[s.plan.Chain] = s
 	return nil
@@ -195,6 +209,7 @@ func (h *Host) leave(s *seat) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.seats, s.plan.Chain)
+	close(s.left)
 }
 
 // frames serves the stream of frames that the stage before has opened.
@@ -207,9 +222,9 @@ func (h *Host) frames(ctx context.Context, p *p2p.Peer, q *wire.KVTrim, x *p2p.E
 		return err
 	}
 	if !s.follows(p.ID()) {
-		return &wire.Status{Code: wire.Denied, Detail: "another node is to send the frames of this chain"}
+		return errReplaced
 	}
-	return s.feed(ctx, q, x)
+	return s.feed(ctx, p.ID(), q, x)
 }
 
 func (h *Host) find(id wire.ChainID) *seat {
@@ -227,7 +242,11 @@ func (h *Host) reroute(_ context.Context, p *p2p.Peer, m *wire.HLReroute) error 
 	case c != nil:
 		c.told(p.ID(), m)
 	case s != nil && s.head.ID() == p.ID() && m.Node != (centram.PeerID{}):
-		s.wg.Go(func() { s.reroute(m) }) // it replays: nothing else of the head would be read meanwhile
+		select {
+		case s.orders <- m:
+		default:
+			return &wire.Status{Code: wire.RateLimited, Detail: "too many orders for one chain"}
+		}
 	}
 	return nil
 }

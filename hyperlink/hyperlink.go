@@ -29,9 +29,9 @@ import (
 const Ability = "hyperlink/1"
 
 const (
-	readyFor    = 10 * time.Minute // to fetch and load what a plan asks for
-	reportEvery = 250 * time.Millisecond
-	inline      = 64 << 10 // bytes of frames that are written by who computed them; more are written while the next are computed
+	readyFor  = 10 * time.Minute // to fetch and load what a plan asks for
+	repairFor = time.Minute      // the same while an answer waits
+	inline    = 64 << 10         // bytes of frames that are written by who computed them; more are written while the next are computed
 )
 
 // Assignment is what a Host is asked to open: its part of a chain.

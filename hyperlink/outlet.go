@@ -19,6 +19,8 @@ type outlet struct {
 	stop  func()      // ends the stream; nil if that is another's
 	main  atomic.Bool // the chain needs it: false for who computes along
 
+	writing gate // held by who writes to the stream
+
 	mu      sync.Mutex // guards the following
 	waiting int        // batches in the queue or being written
 	err     error      // of the last write; nothing is written after it
@@ -26,7 +28,7 @@ type outlet struct {
 
 // newOutlet runs the writer, which wg counts, until ctx ends.
 func newOutlet(ctx context.Context, x *p2p.Exchange, wg *sync.WaitGroup) *outlet {
-	o := &outlet{x: x, queue: make(chan []wire.Message, 2)}
+	o := &outlet{x: x, queue: make(chan []wire.Message, queued), writing: newGate()}
 	wg.Go(func() {
 		for {
 			select {
@@ -40,8 +42,28 @@ func newOutlet(ctx context.Context, x *p2p.Exchange, wg *sync.WaitGroup) *outlet
 	return o
 }
 
+const queued = 16 // batches that wait to be written
+
+// offer has the frames written unless too many wait already, or the stream has ended. Their rows may be used again.
+func (o *outlet) offer(ms []wire.Message) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil {
+		return false
+	}
+	select {
+	case o.queue <- clone(ms):
+		o.waiting++
+		return true
+	default:
+		return false
+	}
+}
+
 // write writes frames in one piece. What is signed is alone in its batch.
 func (o *outlet) write(ctx context.Context, ms []wire.Message) error {
+	o.writing.Lock()
+	defer o.writing.Unlock()
 	if wire.RowFor(ms[0]).Signature != wire.ByNobody {
 		return o.x.SendMore(ctx, ms[0])
 	}

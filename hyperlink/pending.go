@@ -48,6 +48,27 @@ func tokensOf(frames []wire.ActFwd) int {
 	return n
 }
 
+// keep drops the frames that ok does not want, with their rows. What they would have given stays as it is: nobody looks at it.
+func (p *pending) keep(ok func(*wire.ActFwd) bool, width int) {
+	var batch []wire.ActFwd
+	var hidden []float32
+	var wanted [][]*row
+	at := 0
+	for i := range p.batch {
+		f := p.batch[i]
+		n := int(f.Tokens) * width
+		if ok(&f) {
+			f.Flags |= wire.FwdJoin
+			batch, hidden, wanted = append(batch, f), append(hidden, p.hidden[at:at+n]...), append(wanted, p.wanted[i])
+		}
+		at += n
+	}
+	if n := len(batch); n > 0 {
+		batch[n-1].Flags &^= wire.FwdJoin
+	}
+	p.batch, p.hidden, p.wanted = batch, hidden, wanted
+}
+
 // unanswered is a frame of a step that is under way.
 type unanswered struct {
 	step  *pending

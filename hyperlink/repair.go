@@ -17,11 +17,11 @@ const (
 	lateLeast     = 300 * time.Millisecond
 	lateStandby   = 100 * time.Millisecond
 	lateFirst     = 5 * time.Second // before anything was measured
-	lateMost      = 30 * time.Second
 	probeFor      = 150 * time.Millisecond
 	probeStandby  = 50 * time.Millisecond // a mistake costs little then
 	probes        = 2
 	silentFor     = 8 // times late, after which a machine that answers pings and does no work is replaced
+	blames        = 4 // of machines that do no work, without a step that ends
 	spareAttempts = 4
 )
 
@@ -55,7 +55,9 @@ func (c *Chain) told(from centram.PeerID, m *wire.HLReroute) {
 		speaker--
 	case wire.StageWrong:
 		speaker++
-		// The first time a stage is believed. If it goes on to say so of others, or says so of this node, it is what is wrong.
+	}
+	// The first time a stage is believed. If it goes on to say so of others, or says so of this node, it is what is wrong.
+	if m.Cause != wire.StageLeaving && m.Epoch == c.epoch && speaker >= 0 {
 		if c.accusers[from]++; c.accusers[from] > 1 || about == 0 {
 			about = uint16(speaker)
 		}
@@ -79,14 +81,7 @@ func (c *Chain) mend() {
 
 // repair puts another node in a stage's place. Until it is there, no batch is begun; those under way are sent again.
 func (c *Chain) repair(t trouble) {
-	c.mu.Lock()
-	current := c.stages[t.stage].Node == t.node
-	standby := c.standbys[t.stage]
-	if standby != nil && standby.id == t.node {
-		delete(c.standbys, t.stage) // the standby is lost, not the stage
-	}
-	c.mu.Unlock()
-	if !current {
+	if !c.concerns(t) {
 		return
 	}
 	c.log.Info("A machine of the chain is replaced", "peer", t.node.Short(), "stage", t.stage, "cause", t.cause, "err", t.err)
@@ -94,7 +89,10 @@ func (c *Chain) repair(t trouble) {
 	var shadowed bool
 	var err error
 	if t.cause == wire.StageLeaving { // it goes on until another is ready
-		r, shadowed, err = c.replacement(t)
+		if r, shadowed, err = c.replacement(t); err != nil {
+			c.log.Warn("There is nobody for the place of a machine that is about to leave", "peer", t.node.Short(), "err", err)
+			return // it may stay a little longer; and should it not, that will show
+		}
 	}
 	if c.enter(c.ctx) != nil {
 		return
@@ -104,12 +102,12 @@ func (c *Chain) repair(t trouble) {
 	if t.cause != wire.StageLeaving {
 		r, shadowed, err = c.replacement(t)
 	}
-	if err != nil && t.cause == wire.StageLeaving {
-		c.log.Warn("There is nobody for the place of a machine that is about to leave", "peer", t.node.Short(), "err", err)
-		return // it may stay a little longer; and should it not, that will show
-	}
 	if err != nil {
-		c.end(centram.Errorf(centram.Unavailable, "%s, which computes a part of the model, is lost, and there is nobody for its place: %w", t.node.Short(), errorsOf(err, t.err)).
+		if c.isBack(t) {
+			return
+		}
+		c.log.Warn("A machine is lost, and there is nobody for its place", "peer", t.node.Short(), "cause", t.err, "err", err)
+		c.end(centram.Errorf(centram.Unavailable, "%s, which computes a part of the model, is lost, and there is nobody for its place", t.node.Short()).
 			WithHint("Ask again: the model will be put together from the machines that are there."))
 		return
 	}
@@ -117,35 +115,77 @@ func (c *Chain) repair(t trouble) {
 	c.log.Info("The chain goes on", "peer", r.id.Short(), "stage", t.stage, "after", time.Since(began))
 }
 
-func errorsOf(err, because error) error {
-	if because == nil {
-		return err
+// concerns says whether a trouble is one of the chain as it is now. It ends an audit: who computes along may be needed.
+func (c *Chain) concerns(t trouble) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if standby := c.standbys[t.stage]; standby != nil && standby.id == t.node {
+		delete(c.standbys, t.stage) // the standby is lost, not the stage
 	}
-	return centram.Errorf(centram.CodeOf(err), "%w (%w)", err, because)
+	if c.stages[t.stage].Node != t.node {
+		return false
+	}
+	if c.auditor != nil {
+		c.auditor.x.Abort()
+		c.auditor = nil
+	}
+	return true
 }
 
-// replacement is the standby, or a node that has loaded the layers: the same one if only the connection to it has changed,
-// else another, and if nobody else is there, one that has failed before and is back.
+// isBack waits for a machine whose place nobody takes, as long as the connection to it holds. It says whether it answers.
+func (c *Chain) isBack(t trouble) bool {
+	c.mu.Lock()
+	r := c.remote[t.stage-1]
+	c.mu.Unlock()
+	if t.cause != wire.StageLost || r.id != t.node {
+		return false
+	}
+	for {
+		select {
+		case <-r.gone: // it serves the chain no more
+			return false
+		case <-r.peer.Done():
+			return false
+		case <-c.ctx.Done():
+			return false
+		default:
+		}
+		if c.silent(r) == nil {
+			c.log.Info("The machine is back", "peer", t.node.Short())
+			return true
+		}
+	}
+}
+
+// replacement is the standby, or another node that has loaded the layers: the same one if only the connection to it has
+// changed, else another, and if nobody else is there, one that has failed before and is back. shadowed says that its caches
+// are what they should be.
 func (c *Chain) replacement(t trouble) (r *remote, shadowed bool, err error) {
 	c.mu.Lock()
 	standby, stage := c.standbys[t.stage], c.stages[t.stage]
 	delete(c.standbys, t.stage)
 	old := c.remote[t.stage-1]
 	c.failed, c.distrusted = append(c.failed, c.distrusted...), nil
+	if standby != nil {
+		standby.mu.Lock()
+		shadowed = standby.seq >= c.landedTo && c.refill == 0
+		standby.mu.Unlock()
+	}
 	c.mu.Unlock()
 	if standby != nil {
-		return standby, true, nil
+		return standby, shadowed, nil
 	}
 	if p := c.cfg.Node.Peer(t.node); p != nil && p != old.peer && t.cause == wire.StageLost {
 		if r, err := c.replace(t.stage, t.node); err == nil {
 			return r, false, nil
 		}
 	}
-	c.failed = append(c.failed, t.node)
+	again := c.gone() // they may be back
+	c.fail(t.node)
 	if r, err = c.another(stage, t.stage); err == nil {
 		return r, false, nil
 	}
-	for _, id := range c.failed {
+	for _, id := range again {
 		if p := c.cfg.Node.Peer(id); p != nil && p != old.peer {
 			if r, err := c.replace(t.stage, id); err == nil {
 				return r, false, nil
@@ -155,13 +195,29 @@ func (c *Chain) replacement(t trouble) (r *remote, shadowed bool, err error) {
 	return nil, false, err
 }
 
+// fail notes that a node has failed.
+func (c *Chain) fail(id centram.PeerID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Contains(c.failed, id) {
+		c.failed = append(c.failed, id)
+	}
+}
+
+// gone are the nodes that have failed.
+func (c *Chain) gone() []centram.PeerID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.failed)
+}
+
 // another looks for a node that has not failed yet.
 func (c *Chain) another(stage wire.PlanStage, number uint16) (*remote, error) {
 	if c.cfg.Spare == nil {
 		return nil, centram.Errorf(centram.Unavailable, "no other machine is known")
 	}
 	for range spareAttempts {
-		id, err := c.cfg.Spare(c.ctx, stage, c.failed)
+		id, err := c.cfg.Spare(c.ctx, stage, c.gone())
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +226,7 @@ func (c *Chain) another(stage wire.PlanStage, number uint16) (*remote, error) {
 			return r, nil
 		}
 		c.log.Info("A machine does not take the place", "peer", id.Short(), "err", err)
-		c.failed = append(c.failed, id)
+		c.fail(id)
 	}
 	return nil, centram.Errorf(centram.Unavailable, "%d other machines were asked", spareAttempts)
 }
@@ -198,6 +254,9 @@ func (c *Chain) switchTo(r *remote, cause wire.RerouteCause, shadowed bool) {
 		c.refill = r.stage
 	}
 	refill, next := c.refill, c.stages[1].Node
+	if refill != 0 {
+		c.allow = time.Now().Add(c.refillTime())
+	}
 	others := slices.Clone(c.remote)
 	for _, s := range c.standbys {
 		others = append(others, s)
@@ -216,12 +275,63 @@ func (c *Chain) switchTo(r *remote, cause wire.RerouteCause, shadowed bool) {
 		_ = o.peer.Tell(telling, m) // one that is lost as well comes next
 		cancel()
 	}
-	if err := c.next.reroute(c.ctx, next, epoch, m.Lanes, refill == 1); err != nil {
+	if err := c.next.reroute(c.ctx, next, epoch, m.Lanes, refill == 1, shadowed && r.stage == 1); err != nil {
 		c.report(trouble{1, next, wire.StageLost, err})
 	}
-	for _, p := range flight {
-		c.send(p)
+	c.sendAgain(flight, m.Lanes)
+}
+
+// sendAgain sends what is under way. A guess that was taken back may be behind what it followed: then its frame begins beyond
+// its lane's end, and nobody waits for it. A lane of which not all is kept cannot go on.
+func (c *Chain) sendAgain(flight []*pending, lanes []wire.LanePos) {
+	length := map[uint16]int{}
+	for _, l := range lanes {
+		length[l.Lane] = int(l.Pos)
 	}
+	for _, p := range flight {
+		lost := false
+		p.keep(func(f *wire.ActFwd) bool {
+			if int(f.Pos) > length[f.Lane] {
+				l := c.next.history.lanes[f.Lane]
+				lost = lost || l != nil && l.lost
+				return false
+			}
+			length[f.Lane] = int(f.Pos) + int(f.Tokens)
+			return true
+		}, c.cfg.Info.Embedding)
+		switch {
+		case lost:
+			c.drop(p, centram.Errorf(centram.Unavailable, "a machine was lost, and the text is too long to be given to another").
+				WithHint("Ask again."))
+		case len(p.batch) == 0:
+			c.drop(p, nil)
+		default:
+			c.send(p)
+		}
+	}
+}
+
+// drop ends a step that is not sent again.
+func (c *Chain) drop(p *pending, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.flight, p); i >= 0 {
+		c.flight = slices.Delete(c.flight, i, i+1)
+	}
+	p.end(err)
+}
+
+// refillTime is how long it may take to fill caches with what was sent. c.mu and the gate are held.
+func (c *Chain) refillTime() time.Duration {
+	sum := lateFirst
+	for _, pieces := range c.next.history.replay() {
+		rows := 0
+		for _, p := range pieces {
+			rows += len(p.rows) / p.width
+		}
+		sum += c.pace.expect(rows)
+	}
+	return sum
 }
 
 // positions is how far each lane has come, without what is under way.
@@ -257,7 +367,7 @@ type pace struct {
 	last       time.Time // when a step ended
 }
 
-const smallBatch = 32 // rows
+const smallBatch = 4 // rows
 
 // moving is an average and its deviation over the last dozen values or so (RFC 6298).
 type moving struct{ mean, deviation float64 }
@@ -285,7 +395,7 @@ func (c *Chain) landed(p *pending) {
 		c.flight = slices.Delete(c.flight, i, i+1)
 	}
 	p.end(nil)
-	c.refill = 0 // the answer came after whatever fills caches
+	c.refill, c.lateness, c.allow = 0, 0, time.Time{} // the answer came after whatever fills caches
 }
 
 func later(a, b time.Time) time.Time {
@@ -301,14 +411,27 @@ func (c *Chain) limit(p *pending) time.Duration {
 	if len(c.standbys) == len(c.remote) {
 		least = lateStandby
 	}
-	m, n := c.pace.small, 1.0
-	if rows := tokensOf(p.batch); rows > smallBatch {
-		m, n = c.pace.row, float64(rows)
+	rows := tokensOf(p.batch)
+	expected := c.pace.expect(rows)
+	if expected == 0 { // nothing was measured but a token at each machine when it was ready
+		for _, r := range c.remote {
+			expected += 2 * time.Duration(rows) * time.Duration(r.ready.StepUs) * time.Microsecond
+		}
+		expected += lateFirst
 	}
-	if m.mean == 0 {
-		return lateFirst
+	return max(least, expected)
+}
+
+// expect is how long a batch takes at most, by what was measured.
+func (p *pace) expect(rows int) time.Duration {
+	small, row := p.small.mean+4*p.small.deviation, p.row.mean+4*p.row.deviation
+	switch {
+	case rows <= smallBatch:
+		return time.Duration(small)
+	case row > 0:
+		return time.Duration(max(small, row*float64(rows)))
 	}
-	return min(lateMost, max(least, time.Duration(n*(m.mean+4*m.deviation))))
+	return time.Duration(small * float64(rows)) // as if they were computed one by one
 }
 
 // watch notices steps that are late, and asks the machines then.
@@ -341,8 +464,8 @@ func (c *Chain) late(times time.Duration) (*pending, bool) {
 	return p, time.Since(later(p.sent, c.pace.last)) > times*c.limit(p)
 }
 
-// probe pings all stages. One that does not answer is lost. If all do and the step does not end, the first one that has
-// not computed it is taken for broken.
+// probe pings all stages. One that is silent is lost. If none is and the step does not end, a machine that has not computed
+// it is taken for broken.
 func (c *Chain) probe(p *pending) {
 	c.mu.Lock()
 	remote := slices.Clone(c.remote)
@@ -358,22 +481,45 @@ func (c *Chain) probe(p *pending) {
 			c.report(trouble{s.stage, s.id, wire.StageLost, s.err})
 		}
 	}
+	if !anyLost {
+		anyLost = c.blame(p)
+	}
 	if anyLost {
 		c.settle(p)
-		return
 	}
-	if now, late := c.late(silentFor); late && now == p {
-		for _, r := range remote {
-			r.mu.Lock()
-			done := r.seq >= p.batch[len(p.batch)-1].Seq
-			r.mu.Unlock()
-			if !done {
-				c.report(trouble{r.stage, r.id, wire.StageLate, centram.Errorf(centram.Unavailable, "it does no work")})
-				c.settle(p)
-				return
-			}
+}
+
+// blame finds the machine that does no work: the first that has not computed the oldest step. If replacing it has not
+// helped, it was not that one; then the one before has said that it has done what it has not. Each time there is twice as
+// much patience, and in the end the chain is given up.
+func (c *Chain) blame(p *pending) bool {
+	c.mu.Lock()
+	times := c.lateness
+	filling := time.Now().Before(c.allow)
+	c.mu.Unlock()
+	if now, late := c.late(silentFor << times); filling || !late || now != p {
+		return false
+	}
+	if times == blames {
+		c.end(centram.Errorf(centram.Unavailable, "the machines of this model answer, and compute nothing").WithHint("Ask again: the model will be put together anew."))
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := len(c.remote) - 1
+	for i, r := range c.remote {
+		r.mu.Lock()
+		done := len(p.batch) > 0 && r.seq >= p.batch[len(p.batch)-1].Seq
+		r.mu.Unlock()
+		if !done {
+			first = i
+			break
 		}
 	}
+	r := c.remote[max(0, first-times)]
+	c.lateness++
+	c.report(trouble{r.stage, r.id, wire.StageLate, centram.Errorf(centram.Unavailable, "it does no work")})
+	return true
 }
 
 // remoteSilence is the outcome of a probe.
@@ -407,7 +553,8 @@ func (c *Chain) settle(p *pending) {
 	}
 }
 
-// silent pings a stage and says why it is taken for lost, if it is.
+// silent pings a stage and says why it is taken for lost, if it is. A machine whose processors are busy may be slow to
+// answer; but whatever comes from it shows that it is there.
 func (c *Chain) silent(r *remote) error {
 	patience := probeFor
 	c.mu.Lock()
@@ -415,12 +562,15 @@ func (c *Chain) silent(r *remote) error {
 		patience = probeStandby
 	}
 	c.mu.Unlock()
+	link := r.peer.Link()
+	patience += 4*link.RTT + link.RTT99
+	heard := r.peer.Traffic().Received
 	var err error
 	for range probes {
-		ctx, cancel := context.WithTimeout(c.ctx, patience+4*r.peer.Link().RTT)
+		ctx, cancel := context.WithTimeout(c.ctx, patience)
 		_, err = r.peer.Ping(ctx)
 		cancel()
-		if err == nil {
+		if err == nil || r.peer.Traffic().Received > heard {
 			return nil
 		}
 	}

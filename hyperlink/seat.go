@@ -1,11 +1,14 @@
 package hyperlink
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +33,9 @@ type seat struct {
 	part  Assignment
 
 	tokensIn, takenBack, bytes atomic.Uint64
+	spoken                     atomic.Uint32 // the epoch, for what is said of it without the lock
+	orders                     chan *wire.HLReroute
+	left                       chan struct{} // closed when the host has no such seat any more
 
 	computing gate // guards the following, and the use of stage
 	epoch     uint32
@@ -71,8 +77,11 @@ func newSeat(ctx context.Context, h *Host, head *p2p.Peer, x *p2p.Exchange, plan
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.returns = newOutlet(s.ctx, x, &s.wg)
+	s.spoken.Store(plan.Epoch)
+	s.orders, s.left = make(chan *wire.HLReroute, maxOrders), make(chan struct{})
+	s.wg.Go(s.obey)
 	if !s.last {
-		s.next = &edge{ctx: s.ctx, node: h.cfg.Node, wg: &s.wg, chain: plan.Chain, width: s.info.Width, broken: s.neighbourLost}
+		s.next = &edge{history: history{most: int(plan.Tokens)}, ctx: s.ctx, node: h.cfg.Node, wg: &s.wg, chain: plan.Chain, width: s.info.Width, broken: s.neighbourLost}
 	}
 	return s
 }
@@ -160,7 +169,10 @@ func (s *seat) extend(q *wire.HLPlan) error {
 		s.host.log.Warn("The adapters of a chain are not ready", "peer", s.head.ID().Short(), "err", err)
 		ready.Adapters = wire.Hash{}
 	}
-	return s.returns.send(s.ctx, []wire.Message{ready})
+	if !s.returns.offer([]wire.Message{ready}) {
+		return &wire.Status{Code: wire.RateLimited, Detail: "too many plans of one chain"}
+	}
+	return nil
 }
 
 // adapt gets the adapters of a plan that are not here.
@@ -183,6 +195,11 @@ func (s *seat) adapt(ctx context.Context, q *wire.HLPlan) error {
 		s.adapters[set.ID()] = files
 		s.computing.Unlock()
 	}
+	s.computing.Lock()
+	defer s.computing.Unlock()
+	maps.DeleteFunc(s.adapters, func(id wire.Hash, _ []engine.AdapterScale) bool {
+		return !id.IsZero() && !slices.ContainsFunc(q.Adapters, func(set wire.AdapterSet) bool { return set.ID() == id })
+	})
 	return nil
 }
 
@@ -226,7 +243,7 @@ func (s *seat) close() {
 }
 
 // feed computes the frames of a stream until it ends.
-func (s *seat) feed(ctx context.Context, open *wire.KVTrim, x *p2p.Exchange) error {
+func (s *seat) feed(ctx context.Context, from centram.PeerID, open *wire.KVTrim, x *p2p.Exchange) error {
 	defer context.AfterFunc(s.ctx, x.Abort)()
 	if err := s.reach(ctx, open.Epoch); err != nil {
 		return err
@@ -238,11 +255,14 @@ func (s *seat) feed(ctx context.Context, open *wire.KVTrim, x *p2p.Exchange) err
 		}
 		switch m := m.(type) {
 		case *wire.ActFwd:
-			err = s.take(ctx, m.Epoch, func() error { return s.frame(m) })
+			err = s.take(ctx, from, m.Epoch, func() error { return s.frame(m) })
 		case *wire.KVTrim:
-			err = s.take(ctx, m.Epoch, func() error { return s.trim(m) })
+			err = s.take(ctx, from, m.Epoch, func() error { return s.trim(m) })
 		default:
 			err = fault("%s is no frame", wire.RowFor(m).Name)
+		}
+		if err == errReplaced {
+			return err
 		}
 		if wrong, ok := errors.AsType[*wrongInput](err); ok {
 			s.accuse(wrong)
@@ -265,28 +285,28 @@ func fault(format string, args ...any) error { return &wrongInput{fmt.Sprintf(fo
 // accuse tells the head that the stage before sends what cannot be right, and waits for another one.
 func (s *seat) accuse(wrong *wrongInput) {
 	s.host.log.Info("The stage before sends what cannot be right", "err", wrong)
-	_ = s.head.Tell(s.ctx, &wire.HLReroute{Chain: s.plan.Chain, Epoch: s.epochNow(), Stage: s.plan.Stage - 1, Cause: wire.StageWrong})
-}
-
-func (s *seat) epochNow() uint32 {
-	s.computing.Lock()
-	defer s.computing.Unlock()
-	return s.epoch
+	_ = s.head.Tell(s.ctx, &wire.HLReroute{Chain: s.plan.Chain, Epoch: s.spoken.Load(), Stage: s.plan.Stage - 1, Cause: wire.StageWrong})
 }
 
 // take runs f for a frame of an epoch. One of an older epoch is for nobody; for a newer one the head's word is on its way,
 // in another stream.
-func (s *seat) take(ctx context.Context, epoch uint32, f func() error) error {
+func (s *seat) take(ctx context.Context, from centram.PeerID, epoch uint32, f func() error) error {
 	if err := s.reach(ctx, epoch); err != nil {
 		return err
 	}
 	s.computing.Lock()
 	defer s.computing.Unlock()
+	if s.nodes[s.plan.Stage-1] != from {
+		return errReplaced
+	}
 	if epoch < s.epoch || s.ctx.Err() != nil {
 		return nil
 	}
 	return f()
 }
+
+// errReplaced is what a node hears that is not the stage before any more.
+var errReplaced = &wire.Status{Code: wire.Denied, Detail: "another node is to send the frames of this chain"}
 
 // reach waits until the chain is in an epoch, or in a later one.
 func (s *seat) reach(ctx context.Context, epoch uint32) error {
@@ -313,6 +333,21 @@ func (s *seat) reach(ctx context.Context, epoch uint32) error {
 	}
 }
 
+const maxOrders = 64
+
+// obey carries out what the head orders, in its order: a replay takes a while, and nothing else of the head would be read
+// meanwhile.
+func (s *seat) obey() {
+	for {
+		select {
+		case m := <-s.orders:
+			s.reroute(m)
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
 // reroute begins a new epoch, in which another node is a stage.
 func (s *seat) reroute(m *wire.HLReroute) {
 	s.computing.Lock()
@@ -320,7 +355,7 @@ func (s *seat) reroute(m *wire.HLReroute) {
 	if m.Cause == wire.StageWatched {
 		if m.Epoch == s.epoch && m.Stage == s.plan.Stage+1 && s.next != nil && s.ctx.Err() == nil {
 			if err := s.next.watch(s.ctx, m.Node, s.epoch); err != nil {
-				s.host.log.Info("A machine cannot compute along", "peer", m.Node.Short(), "err", err)
+				s.host.log.Info("A machine cannot compute along with the next stage", "peer", m.Node.Short(), "err", err)
 			}
 		}
 		return
@@ -328,7 +363,8 @@ func (s *seat) reroute(m *wire.HLReroute) {
 	if m.Epoch <= s.epoch || int(m.Stage) >= len(s.nodes) || s.ctx.Err() != nil {
 		return
 	}
-	s.epoch = m.Epoch
+	s.epoch, s.seq = m.Epoch, 0
+	s.spoken.Store(m.Epoch)
 	s.nodes[m.Stage] = m.Node
 	s.in.reset()
 	if m.Stage == s.plan.Stage && m.Node == s.host.cfg.Node.ID() {
@@ -336,8 +372,8 @@ func (s *seat) reroute(m *wire.HLReroute) {
 	}
 	if s.next != nil && s.active {
 		to := s.nodes[s.plan.Stage+1]
-		if err := s.next.reroute(s.ctx, to, s.epoch, m.Lanes, m.Replay == s.plan.Stage+1); err != nil {
-			s.neighbourLost(to, s.epoch, err)
+		if err := s.next.reroute(s.ctx, to, s.epoch, m.Lanes, m.Replay == s.plan.Stage+1, m.Cache == wire.CacheShadow); err != nil {
+			s.neighbourLost(to, err)
 		}
 	}
 	close(s.passed)
@@ -345,9 +381,9 @@ func (s *seat) reroute(m *wire.HLReroute) {
 }
 
 // neighbourLost tells the head that the next stage takes no frames. The head decides what is to be done.
-func (s *seat) neighbourLost(to centram.PeerID, epoch uint32, err error) {
+func (s *seat) neighbourLost(to centram.PeerID, err error) {
 	s.host.log.Info("The next stage takes no frames", "peer", to.Short(), "err", err)
-	_ = s.head.Tell(s.ctx, &wire.HLReroute{Chain: s.plan.Chain, Epoch: epoch, Stage: s.plan.Stage + 1, Cause: wire.StageLost})
+	_ = s.head.Tell(s.ctx, &wire.HLReroute{Chain: s.plan.Chain, Epoch: s.spoken.Load(), Stage: s.plan.Stage + 1, Cause: wire.StageLost})
 }
 
 // frame takes a frame, and computes the batch that it ends.
@@ -364,8 +400,15 @@ func (s *seat) frame(f *wire.ActFwd) error {
 		return fault("a batch of more than %d tokens", s.plan.Tokens)
 	case len(s.in.frames) > 0 && s.in.adapters != f.Adapters:
 		return fault("a batch with two sets of adapters")
+	case !s.in.goesOn(f):
+		return fault("a batch in which lane %d does not go on", f.Lane)
+	case s.in.wants() != wire.NoRows && f.Want != wire.NoRows && (s.in.wants() == wire.HiddenRows) != (f.Want == wire.HiddenRows):
+		return fault("a batch that wants logits and hidden states")
 	}
 	s.in.add(f)
+	if most := cmp.Or(s.info.Outputs, s.info.BatchSize); s.last && s.in.yields() > most {
+		return fault("%d rows are wanted of a batch, at most %d can be", s.in.yields(), most)
+	}
 	if f.Flags&wire.FwdJoin != 0 {
 		return nil
 	}
@@ -393,6 +436,9 @@ func (s *seat) check(f *wire.Step, replayed bool) (fresh bool, err error) {
 }
 
 func (s *seat) trim(t *wire.KVTrim) error {
+	if len(s.in.frames) > 0 {
+		return fault("a lane is cut in the middle of a batch")
+	}
 	if fresh, err := s.check(&t.Step, false); err != nil || !fresh {
 		return err
 	}
@@ -461,7 +507,7 @@ func (s *seat) compute() error {
 		if s.next != nil {
 			s.next.history.add(b.frames, out.Hidden, s.info.Width)
 		}
-		return nil
+		return s.progress(b, took)
 	case !replayed:
 		s.tokensIn.Add(uint64(len(b.Rows)))
 		s.bytes.Add(uint64(4 * len(b.Hidden)))
@@ -474,7 +520,11 @@ func (s *seat) compute() error {
 	if replayed {
 		return nil
 	}
-	// The head learns from it how long a batch takes here, and how far it has come if nothing comes out at the end.
+	return s.progress(b, took)
+}
+
+// progress tells the head how long a batch took here, and how far the stage has come.
+func (s *seat) progress(b *batch, took time.Duration) error {
 	r := s.ret(&b.frames[len(b.frames)-1], took)
 	return s.returns.send(s.ctx, []wire.Message{&r})
 }
@@ -486,7 +536,7 @@ func (s *seat) open() {
 	}
 	to := s.nodes[s.plan.Stage+1]
 	if err := s.next.connect(s.ctx, to, s.epoch); err != nil {
-		s.neighbourLost(to, s.epoch, err)
+		s.neighbourLost(to, err)
 	}
 	if standby := s.plan.Stages[s.plan.Stage+1].Standby; standby != (centram.PeerID{}) && standby != to {
 		_ = s.next.accompany(s.ctx, standby, s.epoch) // then it is a standby that knows nothing, and is not taken

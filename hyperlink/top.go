@@ -75,7 +75,7 @@ func appendTop(b []byte, best []candidate) []byte {
 }
 
 // spread writes a row of TopRows into logits of a whole vocabulary, in which all others are impossible. used are the ids
-// that the row before has set in the same memory. It is false for an id that is not in the vocabulary or a logit that is NaN.
+// that the row before has set in the same memory. It is false for an id that is not in the vocabulary or a logit that is no number.
 func spread(logits []float32, used []uint32, row []byte) ([]uint32, bool) {
 	for _, id := range used {
 		logits[id] = impossible
@@ -85,7 +85,7 @@ func spread(logits []float32, used []uint32, row []byte) ([]uint32, bool) {
 	for i := range n {
 		id := binary.LittleEndian.Uint32(row[4*i:])
 		logit := math.Float32frombits(binary.LittleEndian.Uint32(row[4*(n+i):]))
-		if int(id) >= len(logits) || logit != logit {
+		if int(id) >= len(logits) || logit-logit != 0 { // which it is for NaN and for what is infinite
 			return used, false
 		}
 		logits[id] = logit

@@ -7,6 +7,7 @@ package llama
 import "C"
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -68,6 +69,7 @@ type Context struct {
 	stage   bool
 	micro   int // rows that are computed at once
 	layers  int
+	outputs int // most rows of a batch that yield something
 	size    int
 	vocab   int
 	embed   int
@@ -113,7 +115,7 @@ func (m *Model) NewContext(cfg ContextConfig) (*Context, error) {
 	}
 	m.users.Add(1)
 	return &Context{
-		model: m, c: c, unified: cfg.Unified || cfg.Sequences == 1, stage: cfg.Stage, micro: cfg.MicroBatch, layers: info.Layers,
+		model: m, c: c, unified: cfg.Unified || cfg.Sequences == 1, stage: cfg.Stage, micro: cfg.MicroBatch, layers: info.Layers, outputs: cmp.Or(cfg.Outputs, cfg.Batch),
 		vocab: info.VocabSize, embed: info.Embedding, size: int(C.llama_n_ctx_seq(C.cen_context_llama(c))),
 	}, nil
 }
@@ -233,6 +235,15 @@ func (c *Context) checkBatch(b *Batch) error {
 	}
 	if b.Yield != Logits && !c.stage {
 		return errors.New("llama: decode: only a stage yields hidden states")
+	}
+	yields := 0
+	for _, wanted := range b.Logits {
+		if wanted != 0 || b.Yield != Logits {
+			yields++
+		}
+	}
+	if limit := max(c.outputs, int(C.llama_n_seq_max(C.cen_context_llama(c.c)))); yields > limit {
+		return fmt.Errorf("llama: decode: %d rows are to yield something, which is more than %d", yields, limit)
 	}
 	seqs := int32(C.llama_n_seq_max(C.cen_context_llama(c.c)))
 	for i, pos := range b.Positions {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
@@ -18,6 +19,7 @@ type Stage struct {
 	batch    llama.Batch
 	adapters adapters
 	info     engine.StageInfo
+	awake    awake
 }
 
 // OpenStage loads a slice. Only what was checked by package gguf may be given to it.
@@ -27,7 +29,7 @@ func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults(summary)
-	s := &Stage{}
+	s := &Stage{awake: awake{off: cfg.NoAwake}}
 	s.model, err = llama.LoadModel(ctx, paths, llama.ModelConfig{
 		GPULayers: max(cfg.GPULayers, 0), NoMmap: cfg.NoMmap, Mlock: cfg.Mlock, Progress: cfg.Progress,
 	})
@@ -43,6 +45,7 @@ func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
 	if s.info.Last {
 		outputs = cfg.outputs()
 	}
+	s.info.Outputs = outputs
 	s.ctx, err = s.model.NewContext(llama.ContextConfig{
 		Size: cfg.Context, Sequences: cfg.Sequences, Batch: cfg.BatchSize, MicroBatch: cfg.MicroBatch, Outputs: outputs,
 		Threads: cfg.Threads, Poll: cfg.Poll, KeyType: cfg.KeyType, ValueType: cfg.ValueType, Flash: cfg.Flash, Stage: true,
@@ -73,6 +76,8 @@ func (s *Stage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutpu
 	case b.Embedded:
 		s.batch.Yield = llama.Embedded
 	}
+	s.awake.begin(time.Now())
+	defer func() { s.awake.end(time.Now(), len(b.Rows)) }()
 	stop := context.AfterFunc(ctx, s.ctx.Interrupt)
 	err := s.ctx.Decode(&s.batch)
 	s.batch.Hidden = nil // the caller's

@@ -16,7 +16,6 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
-	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/hyperlink"
 	"github.com/centram/centram/hyperlink/plan"
 	"github.com/centram/centram/hyperlink/weights"
@@ -212,32 +211,51 @@ func (p *Pool) admit(_ context.Context, _ *p2p.Peer, a hyperlink.Assignment) err
 	return nil
 }
 
-// serve loads layers for the chain of another node.
-func (p *Pool) serve(ctx context.Context, a hyperlink.Assignment) (engine.Stage, error) {
-	path, err := p.cfg.Layers.Slice(ctx, a.Weights, nil)
+// serve loads layers for the chain of another node. Before anything is fetched for it, it has its memory.
+func (p *Pool) serve(ctx context.Context, a hyperlink.Assignment) (_ engine.Stage, err error) {
+	s, err := p.cfg.Layers.Describe(ctx, a.Weights)
 	if err != nil {
 		return nil, err
 	}
-	g, err := gguf.OpenModel(path)
-	if err != nil {
-		return nil, err
-	}
-	s := g.Summary
-	g.Close()
 	if s.Slice != (centram.LayerRange{First: int(a.Layers.First), End: int(a.Layers.End)}) || s.WholeLayers != a.Whole {
 		return nil, &wire.Status{Code: wire.Malformed, Detail: "the weights are those of other layers"}
 	}
 	need := s.SizeBytes + s.KVBytesPerToken*int64(a.Context)*int64(a.Lanes)
-	if free := p.free(); need > free {
-		return nil, &wire.Status{Code: wire.Busy, Detail: fmt.Sprintf("the layers need %d MiB, and %d are free", need>>20, free>>20)}
-	}
-	p.take(need)
-	stage, err := p.cfg.OpenStage(ctx, path, a.Context, a.Lanes, a.BatchSize)
-	if err != nil {
-		p.take(-need)
+	if err := p.reserve(need); err != nil {
 		return nil, err
 	}
-	return &served{stage, func() { p.take(-need) }}, nil
+	defer func() {
+		if err != nil {
+			p.giveBack(need)
+		}
+	}()
+	path, err := p.cfg.Layers.Slice(ctx, a.Weights, nil)
+	if err != nil {
+		return nil, err
+	}
+	stage, err := p.cfg.OpenStage(ctx, path, a.Context, a.Lanes, a.BatchSize)
+	if err != nil {
+		return nil, err
+	}
+	return &served{stage, func() { p.giveBack(need) }}, nil
+}
+
+// reserve takes memory for layers, or says that there is not so much.
+func (p *Pool) reserve(need int64) error {
+	share := p.cfg.Share()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if free := share - p.taken; need > free {
+		return &wire.Status{Code: wire.Busy, RetryMs: 1000, Detail: fmt.Sprintf("the layers need %d MiB, and %d are free", need>>20, max(0, free)>>20)}
+	}
+	p.taken += need
+	return nil
+}
+
+func (p *Pool) giveBack(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken -= n
 }
 
 // serveAdapter gets the part of an adapter for layers that are served.
@@ -247,12 +265,6 @@ func (p *Pool) serveAdapter(ctx context.Context, a hyperlink.Assignment, recipe 
 		return "", err
 	}
 	return p.cfg.Layers.Adapter(ctx, recipe, slice)
-}
-
-func (p *Pool) take(n int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.taken += n
 }
 
 // served gives the memory back when the stage is closed.

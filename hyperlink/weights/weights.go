@@ -178,6 +178,15 @@ func (s *Store) put(ctx context.Context, r *gguf.Recipe) (wire.Hash, error) {
 	return id, err
 }
 
+// Describe says what the file of a recipe would be. Only the recipe is fetched.
+func (s *Store) Describe(ctx context.Context, recipe wire.Hash) (gguf.Summary, error) {
+	r, err := s.recipe(ctx, recipe)
+	if err != nil {
+		return gguf.Summary{}, fmt.Errorf("get the recipe of the layers: %w", err)
+	}
+	return r.Check()
+}
+
 // Slice returns the file of a recipe. What is not here of it is fetched and checked. progress, which may be nil, is told
 // how many bytes are here.
 func (s *Store) Slice(ctx context.Context, recipe wire.Hash, progress func(have, of int64)) (string, error) {

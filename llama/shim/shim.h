@@ -107,6 +107,9 @@ void       cen_chat_free(cen_chat * c);
 
 char * cen_schema_to_grammar(const char * schema, char ** err);
 
+// Keeps a core from falling asleep for so long, unless an earlier call does for longer. See awake.cpp.
+void cen_awake(int64_t ns);
+
 #ifdef __cplusplus
 }
 #endif
