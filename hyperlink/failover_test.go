@@ -60,7 +60,7 @@ func TestARealModelComputesTheSameToTheBitAfterMachinesDie(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	report(t, "of a real model", stalls)
+	report(t, "deaths that show at once, of a real model", stalls, 0)
 }
 
 // fatal opens stages that may be told to die.

@@ -16,7 +16,9 @@ const (
 	// packet stay below; and being late is not being lost: the machines are asked first.
 	lateLeast     = 300 * time.Millisecond
 	lateStandby   = 100 * time.Millisecond
-	lateFirst     = 5 * time.Second // before anything was measured
+	lateFirst     = 40 * time.Second // before a step has ended, nobody is blamed: weights come from the disk
+	refillLeast   = 5 * time.Second
+	settleFor     = 5 * time.Second
 	probeFor      = 150 * time.Millisecond
 	probeStandby  = 50 * time.Millisecond // a mistake costs little then
 	probes        = 2
@@ -290,6 +292,7 @@ func (c *Chain) sendAgain(flight []*pending, lanes []wire.LanePos) {
 	}
 	for _, p := range flight {
 		lost := false
+		c.mu.Lock()
 		p.keep(func(f *wire.ActFwd) bool {
 			if int(f.Pos) > length[f.Lane] {
 				l := c.next.history.lanes[f.Lane]
@@ -299,6 +302,7 @@ func (c *Chain) sendAgain(flight []*pending, lanes []wire.LanePos) {
 			length[f.Lane] = int(f.Pos) + int(f.Tokens)
 			return true
 		}, c.cfg.Info.Embedding)
+		c.mu.Unlock()
 		switch {
 		case lost:
 			c.drop(p, centram.Errorf(centram.Unavailable, "a machine was lost, and the text is too long to be given to another").
@@ -323,7 +327,7 @@ func (c *Chain) drop(p *pending, err error) {
 
 // refillTime is how long it may take to fill caches with what was sent. c.mu and the gate are held.
 func (c *Chain) refillTime() time.Duration {
-	sum := lateFirst
+	sum := refillLeast
 	for _, pieces := range c.next.history.replay() {
 		rows := 0
 		for _, p := range pieces {
@@ -417,7 +421,6 @@ func (c *Chain) limit(p *pending) time.Duration {
 		for _, r := range c.remote {
 			expected += 2 * time.Duration(rows) * time.Duration(r.ready.StepUs) * time.Microsecond
 		}
-		expected += lateFirst
 	}
 	return max(least, expected)
 }
@@ -495,9 +498,9 @@ func (c *Chain) probe(p *pending) {
 func (c *Chain) blame(p *pending) bool {
 	c.mu.Lock()
 	times := c.lateness
-	filling := time.Now().Before(c.allow)
+	waits := time.Now().Before(c.allow) || time.Since(p.sent) < lateFirst && c.pace.small.mean+c.pace.row.mean == 0
 	c.mu.Unlock()
-	if now, late := c.late(silentFor << times); filling || !late || now != p {
+	if now, late := c.late(silentFor << times); waits || !late || now != p {
 		return false
 	}
 	if times == blames {
@@ -530,7 +533,7 @@ type remoteSilence struct {
 
 // settle waits until the chain was mended, or the step has ended all the same, and not for ever.
 func (c *Chain) settle(p *pending) {
-	patience := time.After(lateFirst)
+	patience := time.After(settleFor)
 	c.mu.Lock()
 	epoch := c.epoch
 	c.mu.Unlock()
