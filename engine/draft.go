@@ -73,7 +73,7 @@ func (s *scheduler) warm(sl *slot) {
 		return
 	}
 	s.warmed++
-	_, gain := s.pace.best(src, src.hit, 1, mostGuesses)
+	_, gain := s.pace.best(src, src.hit, 1, 1, mostGuesses)
 	if src.token == 0 || gain >= pays || s.always > 0 || s.warmed%warmEvery == 1 {
 		if d, ok := src.proposer.(*draft); ok {
 			sl.warm = d.begin(sl.job.ctx, sl.job.prompt, 2)

@@ -41,15 +41,19 @@ const mostTrusted = 0.6
 // likelyEnough is how likely it has to be that all guesses under way are right for more to be run behind them.
 const likelyEnough = 0.25
 
-// guess finds guesses for the slots that decode in the next step.
-func (s *scheduler) guess(ctx context.Context, slots []*slot) {
+// guess finds guesses for the slots that decode in the next step, and says whether there are any.
+func (s *scheduler) guess(ctx context.Context, slots []*slot) (any bool) {
 	for _, sl := range slots {
 		sl.guesses = sl.guesses[:0]
 	}
 	s.foresee(ctx, slots)
 	answers := s.answers()
 	if len(slots) == 0 || s.reading() || s.always == 0 && !s.pace.ready(answers) {
-		return
+		return false
+	}
+	beside := answers
+	if s.widths.used.rows < s.widths.usual(answers).rows { // few are ready at once
+		beside = len(slots)
 	}
 	room := (min(s.most, s.info.BatchSize, s.outputs) - len(s.slots)) / len(slots) // each slot has a row of its own
 	credit, tried := s.credit(), false
@@ -64,7 +68,7 @@ func (s *scheduler) guess(ctx context.Context, slots []*slot) {
 			if most <= 0 || sl.job.plain || len(sl.guesses) > 0 || !src.serves(sl) {
 				continue
 			}
-			n := s.worth(sl, src, answers, most, credit)
+			n := s.worth(sl, src, answers, beside, most, credit)
 			if n == 0 && !tried && len(sl.pending) > 0 && *sl.hit(src) > promising {
 				n = s.pace.try(src, answers, most, credit)
 				tried = n > 0
@@ -73,6 +77,7 @@ func (s *scheduler) guess(ctx context.Context, slots []*slot) {
 			case n == 0:
 			case known:
 				sl.guesses, sl.source = append(sl.guesses, sl.foreseen[:n]...), src
+				any = true
 			default:
 				s.wishes = append(s.wishes, wish{sl, append(sl.cache, sl.pending...), sl.sure(), n, sl.guesses})
 			}
@@ -84,9 +89,11 @@ func (s *scheduler) guess(ctx context.Context, slots []*slot) {
 		for _, a := range s.wishes {
 			if n := min(len(a.guesses), a.most); n > 0 {
 				a.slot.guesses, a.slot.source = a.guesses[:n], src
+				any = true
 			}
 		}
 	}
+	return any
 }
 
 // foresee looks up how the slots' answers may go on, whether or not it pays to run that. It costs next to nothing, and shows
@@ -147,14 +154,14 @@ func (s *scheduler) credit() float64 {
 }
 
 // worth is how many guesses of a source pay for a slot, or 0.
-func (s *scheduler) worth(sl *slot, src *source, answers, most int, credit float64) int {
+func (s *scheduler) worth(sl *slot, src *source, answers, beside, most int, credit float64) int {
 	if s.always > 0 {
 		return min(s.always, most)
 	}
 	if credit < 0 || len(sl.pending) == 0 && credit < 1 { // what follows guesses is for when they have paid
 		return 0
 	}
-	n, gain := s.pace.best(src, *sl.hit(src), answers, most)
+	n, gain := s.pace.best(src, *sl.hit(src), answers, beside, most)
 	if gain < pays {
 		return 0
 	}
@@ -162,7 +169,7 @@ func (s *scheduler) worth(sl *slot, src *source, answers, most int, credit float
 		return 0
 	}
 	if d := s.sources[len(s.sources)-1]; d != src && d.serves(sl) {
-		if _, better := s.pace.best(d, *sl.hit(d), answers, most); better > gain {
+		if _, better := s.pace.best(d, *sl.hit(d), answers, beside, most); better > gain {
 			return 0
 		}
 	}

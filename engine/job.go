@@ -25,7 +25,8 @@ type job struct {
 	text        textQueue
 
 	queued, started, firstToken, ended time.Time
-	promptTime                         time.Duration
+	read                               time.Time     // when the last step with a piece of the prompt ended
+	promptTime                         time.Duration // while any was under way
 	generated                          int
 	guesses                            Guesses
 	cached                             int

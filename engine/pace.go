@@ -75,14 +75,14 @@ func (p *pace) ready(answers int) bool {
 }
 
 // best is how many guesses pay most, if one is right so often, and how much faster than none that is.
-func (p *pace) best(src *source, hit float64, answers, most int) (n int, gain float64) {
-	most = min(most, 2*p.known(src, answers)/answers+1) // no far jump into the unknown
+func (p *pace) best(src *source, hit float64, answers, beside, most int) (n int, gain float64) {
+	most = min(most, 2*p.known(src, answers)/beside+1) // no far jump into the unknown
 	gain = 1
 	yield, right, unknown := 1.0, 1.0, p.unknown(src, answers)
 	for k := 1; k <= most; k++ {
 		right *= hit
 		yield += right
-		if g := yield / p.slowdown(src, answers, k*answers, unknown); g > gain*1.005 {
+		if g := yield / p.slowdown(src, answers, k*beside, unknown); g > gain*1.005 {
 			n, gain = k, g
 		}
 	}
@@ -208,13 +208,20 @@ func (p *pace) landed(guesses int) {
 
 // came takes in that tokens of a slot's answer came.
 func (p *pace) came(sl *slot, tokens, answers int, step *flight, own *take) {
-	now, last := time.Now(), sl.emitted
-	sl.emitted = now
+	now, last, plainly := time.Now(), sl.emitted, sl.plainly
+	sl.emitted, sl.plainly = now, step.guesses == 0 && p.guessing == 0
 	if last.IsZero() || p.disturbed.After(last) {
 		return
 	}
 	plain, took := &p.plain[min(answers, wide)], now.Sub(last).Seconds()
+	if step.guesses > 0 && last.Before(step.after) {
+		took = now.Sub(step.after).Seconds() // before that it was the others' turn
+	}
 	if step.guesses == 0 && p.guessing == 0 && !p.guessed.After(last) {
+		if !plainly && !step.after.IsZero() && len(step.takes) < answers { // the guesses were in the others' step too
+			p.pay(sl, earned)
+			return
+		}
 		if plain.count >= 4 {
 			took = min(took, 4*plain.value)
 		}

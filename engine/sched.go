@@ -40,15 +40,18 @@ type scheduler struct {
 	guesses Guesses       // of all answers that have ended
 	wake    chan struct{} // holds one token when the queue has changed
 
-	rows  []Row  // of the step being built
-	takes []take // whose rows these are
-	turn  int    // which adapters' turn it is
+	rows   []Row  // of the step being built
+	takes  []take // whose rows these are
+	turn   int    // which adapters' turn it is
+	served int    // parts of slots in steps, all in all
 
-	pipeline Pipeline // the model, if it can have several steps under way
-	groups   int      // into which answers are split, so that each machine of a pipeline has one
-	depth    int      // most steps under way
-	most     int      // rows of a step
-	flights  []flight // steps under way, the oldest first
+	pipeline Pipeline  // the model, if it can have several steps under way
+	groups   int       // into which answers are split, so that each machine of a pipeline has one
+	depth    int       // most steps under way
+	most     int       // rows of a step
+	flights  []flight  // steps under way, the oldest first
+	split    split     // of the step being built, zero if it has anything but a token of each answer
+	ended    time.Time // when the last step did
 
 	outputs int // most rows of a step with logits
 	lookup  *source
@@ -56,6 +59,7 @@ type scheduler struct {
 	wishes  []wish    // of the step being built
 	group   []*slot   // that decode in the step being built
 	pace    pace
+	widths  widths
 	warmed  int // answers that the draft might have had a part in
 	always  int // guesses of every window, whatever they cost. Zero means as many as pay
 }
@@ -79,8 +83,11 @@ type flight struct {
 	began   time.Time
 	result  <-chan StepResult
 	guesses int
-	reads   int  // rows of prompts
-	alone   bool // only prompts are read, and nothing else is under way
+	reads   int       // rows of prompts
+	alone   bool      // only prompts are read, and nothing else is under way
+	after   time.Time // when the step before ended, if there is one at a time
+	split   split     // if there is nothing but a token of each answer
+	answers int       // that were under way
 }
 
 func newScheduler(name string, m Model, limit int) *scheduler {
@@ -93,6 +100,7 @@ func newScheduler(name string, m Model, limit int) *scheduler {
 		s.pipeline, s.most = p, pipelineRows
 		s.groups, s.depth = p.Depth()
 	}
+	s.widths = newWidths(s.groups, s.depth)
 	for i := range min(s.info.Sequences, s.outputs) {
 		s.slots = append(s.slots, &slot{id: i})
 	}
@@ -301,11 +309,11 @@ func (s *scheduler) setBusy(by int) {
 	s.mu.Unlock()
 }
 
-// build collects the rows of the next step: a token of each slot that decodes, or of a group's share of them, with guesses
-// of what follows, then prompt pieces in the room left. If there is nothing of that, guesses may follow guesses. All rows of a step share their adapters, so when slots differ in those they take turns. False
-// means there is nothing to do.
+// build collects the rows of the next step: a token of each slot that decodes, or of as many of them as go best into one,
+// with guesses of what follows, then prompt pieces in the room left. If there is nothing of that, guesses may follow guesses.
+// All rows of a step share their adapters, so when slots differ in those they take turns. False means there is nothing to do.
 func (s *scheduler) build(ctx context.Context) bool {
-	s.rows, s.takes = s.rows[:0], s.takes[:0]
+	s.rows, s.takes, s.split = s.rows[:0], s.takes[:0], split{}
 	var chosen *slot
 	s.turn++
 	for i := range s.slots {
@@ -325,15 +333,7 @@ func (s *scheduler) build(ctx context.Context) bool {
 		s.add(chosen, min(room, s.outputs))
 		return true
 	}
-	share := s.share()
-	s.group = s.group[:0]
-	for _, sl := range s.slots {
-		if share > 0 && sl.ready() && sl.decoding() && sl.sharesAdapters(chosen) {
-			share--
-			s.group = append(s.group, sl)
-		}
-	}
-	s.guess(ctx, s.group)
+	s.gatherAnswers(ctx, chosen)
 	for _, sl := range s.group {
 		room -= s.decode(sl)
 	}
@@ -344,6 +344,54 @@ func (s *scheduler) build(ctx context.Context) bool {
 		}
 	}
 	return len(s.rows) > 0
+}
+
+// gatherAnswers sets the group of slots that decode in the next step, those that waited longest first. It may be none,
+// although some could: in a pipeline they wait for others to land and fill a step with them.
+func (s *scheduler) gatherAnswers(ctx context.Context, chosen *slot) {
+	s.group = s.group[:0]
+	for _, sl := range s.slots {
+		if sl.ready() && sl.decoding() && sl.sharesAdapters(chosen) {
+			s.group = append(s.group, sl)
+		}
+	}
+	if len(s.group) == 0 {
+		return
+	}
+	slices.SortStableFunc(s.group, func(a, b *slot) int { return a.served - b.served })
+	answers, ready := s.answers(), s.group
+	s.group = ready[:min(len(ready), s.widths.usual(answers).rows)]
+	if s.reading() || s.always > 0 { // prompts make for a wide step anyway
+		s.guess(ctx, s.group)
+		return
+	}
+	split := s.widths.choose(answers)
+	most := split.steps
+	if s.pace.guessing > 0 { // steps with guesses are as wide as usual
+		most = s.widths.usual(answers).steps
+	}
+	if s.waves() >= most {
+		s.group = s.group[:0]
+		return
+	}
+	if !s.widths.trying() && s.widths.known(answers) && s.guess(ctx, s.group) {
+		return
+	}
+	s.group = ready[:min(len(ready), split.rows)]
+	for _, sl := range s.group {
+		sl.guesses = sl.guesses[:0]
+	}
+	s.split = split
+}
+
+// waves is how many steps of answers are under way that follow on what is sure.
+func (s *scheduler) waves() (n int) {
+	for _, f := range s.flights {
+		if f.reads == 0 && slices.ContainsFunc(f.takes, func(t take) bool { return t.first }) {
+			n++
+		}
+	}
+	return n
 }
 
 // answers is how many slots decode.
@@ -366,9 +414,6 @@ func (s *scheduler) reading() bool {
 	}
 	return false
 }
-
-// share is how many of the slots that decode go into one step.
-func (s *scheduler) share() int { return (s.answers() + s.groups - 1) / s.groups }
 
 // decode appends the token that a slot sampled last and the guesses that follow, all of which ask for logits, and returns
 // how many they are.
@@ -409,8 +454,13 @@ func (s *scheduler) add(sl *slot, n int) int {
 
 // launch runs what build collected, or has it run if the model can have several steps under way.
 func (s *scheduler) launch(ctx context.Context) {
-	f := flight{takes: s.takes, began: time.Now(), alone: len(s.flights) == 0}
+	f := flight{takes: s.takes, began: time.Now(), alone: len(s.flights) == 0, split: s.split, answers: s.answers()}
+	if s.pipeline == nil {
+		f.after = s.ended
+	}
 	for _, t := range f.takes {
+		s.served++
+		t.slot.served = s.served
 		if t.slot.decoding() {
 			f.alone = false
 		} else {
@@ -450,9 +500,10 @@ func (s *scheduler) land(ctx context.Context, f flight, r StepResult) {
 	for _, t := range f.takes {
 		t.slot.flying--
 	}
+	s.ended = time.Now()
 	s.pace.landed(f.guesses)
-	if f.reads > 0 || s.reading() {
-		s.pace.disturbed = time.Now()
+	if f.reads > 0 || s.reading() || s.widths.trying() {
+		s.pace.disturbed = s.ended
 	}
 	if ctx.Err() != nil {
 		return // run ends what is left
@@ -461,13 +512,14 @@ func (s *scheduler) land(ctx context.Context, f flight, r StepResult) {
 		s.fail(f, r.Err)
 		return
 	}
-	took, row, answers := time.Since(f.began), 0, s.answers()
+	row, answers := 0, s.answers()
+	s.widths.landed(&f, answers)
 	if f.alone && len(s.flights) == 0 {
-		s.pace.read(f.reads, took)
+		s.pace.read(f.reads, time.Since(f.began))
 	}
 	for _, t := range f.takes {
 		if t.slot.job == t.job {
-			t.slot.landed(t.end, took)
+			t.slot.landed(t.end, f.began)
 		}
 	}
 	for i := range f.takes {
@@ -569,6 +621,9 @@ func (s *scheduler) end(sl *slot, reason FinishReason, err error) {
 	sl.job, sl.pending, sl.warm = nil, sl.pending[:0], nil
 	sl.used = time.Now()
 	s.pace.disturbed = sl.used // there is one less to decode
+	if s.widths.trying() {
+		s.widths.endTry()
+	}
 	s.mu.Lock()
 	s.busy--
 	s.guesses.Guessed += j.guesses.Guessed

@@ -15,6 +15,7 @@ type slot struct {
 	job     *job
 	pending []Token // to be run next: the rest of the prompt, or the token sampled last
 	flying  int     // steps under way that the slot has a part in
+	served  int     // the scheduler's when the slot was, last
 	cached  int     // how much of the prompt was in the cache already
 
 	guesses    []Token // to be run behind pending
@@ -26,6 +27,7 @@ type slot struct {
 	hits       [kinds]float64 // how often a guess of each source is right
 	credit     float64        // of the answer
 	emitted    time.Time      // when the last tokens came; zero before
+	plainly    bool           // they came while there were no guesses
 }
 
 // forker is a Runner that can give a sequence the beginning of another for less than computing it again costs.
@@ -60,16 +62,21 @@ func (sl *slot) launch(end int) (guesses int) {
 	return guesses
 }
 
-// landed notes that what is in the cache up to end has been run.
-func (sl *slot) landed(end int, took time.Duration) {
+// landed notes that what is in the cache up to end has been run, in a step that began then.
+func (sl *slot) landed(end int, began time.Time) {
 	j := sl.job
 	if j.generated > 0 {
 		return
 	}
-	j.promptTime += took
+	now := time.Now()
+	if j.read.After(began) { // in a pipeline its steps overlap
+		began = j.read
+	}
+	j.promptTime += now.Sub(began)
+	j.read = now
 	j.progress(len(j.prompt), sl.cached, min(end, len(j.prompt)))
 	if end >= len(j.prompt) {
-		j.firstToken = time.Now()
+		j.firstToken = now
 	}
 }
 

@@ -274,8 +274,10 @@ func writeAdapter(t testing.TB, m *gguf.Model, seed int) string {
 	}
 	defer f.Close()
 	err = gguf.Write(f, []gguf.KV{
-		{Key: "general.architecture", Value: gguf.Of(m.Summary.Architecture)}, {Key: "general.type", Value: gguf.Of("adapter")},
-		{Key: "adapter.type", Value: gguf.Of("lora")}, {Key: "adapter.lora.alpha", Value: gguf.Of(float32(rank))},
+		{Key: "general.architecture", Value: gguf.Of(m.Summary.Architecture)},
+		{Key: "general.type", Value: gguf.Of("adapter")},
+		{Key: "adapter.type", Value: gguf.Of("lora")},
+		{Key: "adapter.lora.alpha", Value: gguf.Of(float32(rank))},
 	}, tensors)
 	if err != nil {
 		t.Fatal(err)

@@ -9,10 +9,11 @@ import "time"
 const mostAwake = 100 * time.Millisecond
 
 // KeepAwake keeps a core from falling asleep for d, at most 100 ms, so that what arrives meanwhile is taken up at once. It
-// returns at once. A call extends what earlier ones asked for and never shortens it. One thread of the process does it, which
-// runs only while nobody else wants the core; where there is no such class of threads (Linux has one) nothing is done.
-func KeepAwake(d time.Duration) {
-	if d > 0 {
-		C.cen_awake(C.int64_t(min(d, mostAwake)))
-	}
-}
+// does not wait. A call extends what earlier ones asked for and never shortens it, except that zero ends it: call it when
+// what was awaited has come. One thread of the process does the work. It runs only where nothing else wants to, and leaves
+// the cores alone for ten seconds when somebody else does. Where there is no such class of threads (Linux has one) nothing
+// is done.
+func KeepAwake(d time.Duration) { keepAwake(d) }
+
+// keepAwake reports whether it will.
+func keepAwake(d time.Duration) bool { return bool(C.cen_awake(C.int64_t(min(d, mostAwake)))) }

@@ -112,21 +112,24 @@ func (a *answers) close() {
 // write is the life of an answer.
 func (a *answers) write(ctx context.Context, ans *answer) {
 	a.tell(ans.chat, ans.start)
+	news := a.Events.listen() // before the engine has any, or the only one there is might be missed
 	kept := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
 		defer close(kept)
-		a.keep(ans, ended)
+		a.keep(ans, news, ended)
 	}()
 	result, err := a.generate(ctx, ans)
 	close(ended)
 	<-kept
 	m := a.finish(ctx, ans, a.outcome(ctx, ans, result, err))
 	a.mu.Lock()
-	delete(a.live, m.ID)
+	if a.live[m.ID] == ans { // or it was continued as soon as its end was stored, and is being written again
+		delete(a.live, m.ID)
+		a.tell(ans.chat, m)
+	}
 	a.mu.Unlock()
 	ans.end(m)
-	a.tell(ans.chat, m)
 	a.Events.publish("chat", ChatEvent{ans.chat, "updated"})
 }
 
@@ -134,9 +137,8 @@ func (a *answers) tell(chat string, m chats.Message) {
 	a.Events.publish("message", MessageEvent{chat, m.ID, string(m.State)})
 }
 
-// keep saves the text while it grows, and shows how far the model is loaded, until the answer has ended.
-func (a *answers) keep(ans *answer, ended <-chan struct{}) {
-	news := a.Events.listen()
+// keep saves the text while it grows, and shows from the news how far the model is loaded, until the answer has ended.
+func (a *answers) keep(ans *answer, news chan event, ended <-chan struct{}) {
 	defer a.Events.unlisten(news)
 	save := time.NewTicker(a.SaveEvery)
 	defer save.Stop()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"unicode/utf8"
 
 	"github.com/centram/centram"
@@ -169,6 +170,20 @@ func TestAPageThatIsReloadedMissesNothing(t *testing.T) {
 	}
 }
 
+func TestAViewerThatHasMoreThanThereIsGetsAllOfIt(t *testing.T) {
+	n := start(t, nil)
+	goOn := make(chan struct{})
+	n.engine.says(goOn, "漢字", " and more")
+	path, _ := n.ask(n.newChat().ID, "", "q")
+	v := n.view(path + "/stream?from=2")
+	v.next() // that it waits, so the viewer is there before the text
+	goOn <- struct{}{}
+	goOn <- struct{}{}
+	if got := v.on("漢字"); got != "漢字 and more" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestStopKeepsTheTextAndContinueGoesOn(t *testing.T) {
 	n := start(t, nil)
 	n.engine.does(func(ctx context.Context, _ engine.Request, emit func(engine.Event) error) error {
@@ -268,6 +283,92 @@ func TestWaitingIsShown(t *testing.T) {
 	v.rest()
 }
 
+// atOnce are chats of which nothing has to wait, so that what an answer does comes in one order.
+type atOnce struct {
+	Chats
+	finished func() // called when an end is stored
+}
+
+func (atOnce) Outline(context.Context, string) (chats.Chat, error) { return chats.Chat{}, nil }
+
+func (atOnce) Path(context.Context, string, string) ([]chats.Message, error) {
+	return []chats.Message{{Role: chats.User, Content: "q"}, {Role: chats.Assistant}}, nil
+}
+
+func (c atOnce) Finish(_ context.Context, _, id string, o chats.Outcome) (chats.Message, error) {
+	if c.finished != nil {
+		c.finished()
+	}
+	return chats.Message{ID: id, State: o.State}, nil
+}
+
+func (atOnce) Load(context.Context, string, any) error { return nil }
+func (atOnce) Save(context.Context, string, any) error { return nil }
+
+func TestTheFirstNewsOfLoadingIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &scripted{events: NewEvents()}
+		e.does(func(ctx context.Context, r engine.Request, _ func(engine.Event) error) error {
+			e.events.Engine(engine.Change{Name: r.Model, Kind: engine.Loading, Progress: 0.25})
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		a := newAnswers(Config{Engine: e, Chats: atOnce{}, Settings: atOnce{}, Events: e.events}.withDefaults())
+		defer a.close()
+		err := a.begin("c", func() (chats.Message, error) { return chats.Message{ID: "m", Model: "toy"}, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		ans, _ := a.find("m")
+		if got, want := ans.view(0).wait.data, (loadingEvent{"toy", 0.25}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	})
+}
+
+func TestAnAnswerContinuedAtItsEndIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &scripted{events: NewEvents()}
+		news := e.events.listen()
+		defer e.events.unlisten(news)
+		store := &atOnce{}
+		a := newAnswers(Config{Engine: e, Chats: store, Settings: store, Events: e.events}.withDefaults())
+		defer a.close()
+		base, end := context.WithCancel(t.Context())
+		defer end() // close would wait for an answer that is lost
+		a.base = base
+		begin := func() {
+			err := a.begin("c", func() (chats.Message, error) {
+				return chats.Message{ID: "m", State: chats.Generating}, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		e.says(nil, "x")
+		store.finished = func() {
+			store.finished = nil
+			e.says(make(chan struct{}), "never")
+			begin()
+		}
+		begin()
+		synctest.Wait()
+		if _, ok := a.find("m"); !ok {
+			t.Error("it cannot be found")
+		}
+		state := ""
+		for len(news) > 0 {
+			if m, ok := (<-news).data.(MessageEvent); ok {
+				state = m.State
+			}
+		}
+		if state != string(chats.Generating) {
+			t.Errorf("the last news of it: got %s, want %s", state, chats.Generating)
+		}
+	})
+}
+
 func TestShutdownInterruptsAnswersAndKeepsTheirText(t *testing.T) {
 	n := start(t, nil)
 	n.engine.does(func(ctx context.Context, _ engine.Request, emit func(engine.Event) error) error {
@@ -354,20 +455,7 @@ func TestManyChatsAtOnce(t *testing.T) {
 	for _, path := range paths {
 		for from := range 3 {
 			v := n.view(fmt.Sprintf("%s/stream?from=%d", path, from))
-			go func() {
-				text := ""
-				for {
-					name, data := v.next()
-					if name == "done" || name == "" {
-						done <- want[:from] + text
-						return
-					}
-					if name == "delta" {
-						_, rest, _ := strings.Cut(data, `"text":"`)
-						text += strings.TrimSuffix(rest, `"}`)
-					}
-				}
-			}()
+			go func() { done <- v.on(want[:from]) }()
 		}
 	}
 	for range 24 {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -293,7 +294,7 @@ func (n *node) view(path string) *viewer { return n.viewBy("GET", path, "") }
 
 func (n *node) viewBy(method, path, body string) *viewer {
 	n.t.Helper()
-	ctx, cancel := context.WithCancel(n.t.Context())
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute) // what never comes shall not hold up all tests
 	var reader io.Reader
 	if body != "" {
 		reader = strings.NewReader(body)
@@ -357,6 +358,27 @@ func (v *viewer) rest() (text string, final chats.Message) {
 			return text, final
 		case "":
 			v.t.Fatalf("the stream ended without done, after %q", text)
+		}
+	}
+}
+
+// on reads to the end and returns the text: what the viewer had, with each piece put where it belongs. It may be called
+// from any goroutine.
+func (v *viewer) on(had string) string {
+	text := []rune(had)
+	for {
+		name, data := v.next()
+		switch name {
+		case "delta":
+			var d deltaEvent
+			if err := json.Unmarshal([]byte(data), &d); err != nil || d.From > len(text) {
+				return fmt.Sprintf("%s and then %s (%v)", string(text), data, err)
+			}
+			text = append(text[:d.From], []rune(d.Text)...)
+		case "done":
+			return string(text)
+		case "":
+			return string(text) + " without done"
 		}
 	}
 }
