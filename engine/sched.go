@@ -43,7 +43,7 @@ type scheduler struct {
 	rows   []Row  // of the step being built
 	takes  []take // whose rows these are
 	turn   int    // which adapters' turn it is
-	served int    // parts of slots in steps, all in all
+	served int    // turns of slots that decode, all in all
 
 	pipeline Pipeline  // the model, if it can have several steps under way
 	groups   int       // into which answers are split, so that each machine of a pipeline has one
@@ -335,6 +335,12 @@ func (s *scheduler) build(ctx context.Context) bool {
 	}
 	s.gatherAnswers(ctx, chosen)
 	for _, sl := range s.group {
+		s.served++
+		sl.served = s.served
+	}
+	// llama.cpp computes rows together as long as their sequences' numbers follow on each other.
+	slices.SortFunc(s.group, func(a, b *slot) int { return a.id - b.id })
+	for _, sl := range s.group {
 		room -= s.decode(sl)
 	}
 	for i := range s.slots { // the slot whose turn it is reads first
@@ -459,8 +465,6 @@ func (s *scheduler) launch(ctx context.Context) {
 		f.after = s.ended
 	}
 	for _, t := range f.takes {
-		s.served++
-		t.slot.served = s.served
 		if t.slot.decoding() {
 			f.alone = false
 		} else {

@@ -15,7 +15,7 @@ type slot struct {
 	job     *job
 	pending []Token // to be run next: the rest of the prompt, or the token sampled last
 	flying  int     // steps under way that the slot has a part in
-	served  int     // the scheduler's when the slot was, last
+	served  int     // the scheduler's when the slot's turn was last
 	cached  int     // how much of the prompt was in the cache already
 
 	guesses    []Token // to be run behind pending
@@ -114,7 +114,7 @@ func (s *scheduler) place(j *job) (*slot, error) {
 	}
 	target.cache = target.cache[:common]
 	target.adapters = j.adapters
-	target.job, target.cached = j, common
+	target.job, target.cached, target.served = j, common, s.served
 	target.pending = append(target.pending[:0], j.prompt[common:]...)
 	target.grams.reset()
 	target.foreseen = nil

@@ -27,7 +27,6 @@ type Config struct {
 	ValueType  llama.KVType // zero means F16
 	Flash      llama.FlashAttention
 	Poll       int           // how hard idle threads wait, 1..100. Zero means 50
-	NoAwake    bool          // let the cores sleep between two batches of a Stage. On battery they do anyway
 	Progress   func(float64) // loading, 0..1
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
@@ -19,7 +18,6 @@ type Stage struct {
 	batch    llama.Batch
 	adapters adapters
 	info     engine.StageInfo
-	awake    awake
 }
 
 // OpenStage loads a slice. Only what was checked by package gguf may be given to it.
@@ -29,7 +27,7 @@ func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults(summary)
-	s := &Stage{awake: awake{off: cfg.NoAwake}}
+	s := &Stage{}
 	s.model, err = llama.LoadModel(ctx, paths, llama.ModelConfig{
 		GPULayers: max(cfg.GPULayers, 0), NoMmap: cfg.NoMmap, Mlock: cfg.Mlock, Progress: cfg.Progress,
 	})
@@ -76,8 +74,6 @@ func (s *Stage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutpu
 	case b.Embedded:
 		s.batch.Yield = llama.Embedded
 	}
-	s.awake.begin(time.Now())
-	defer func() { s.awake.end(time.Now(), len(b.Rows)) }()
 	stop := context.AfterFunc(ctx, s.ctx.Interrupt)
 	err := s.ctx.Decode(&s.batch)
 	s.batch.Hidden = nil // the caller's

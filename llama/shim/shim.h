@@ -107,10 +107,6 @@ void       cen_chat_free(cen_chat * c);
 
 char * cen_schema_to_grammar(const char * schema, char ** err);
 
-// Keeps a core from falling asleep for so long, unless an earlier call does for longer. 0 ends it. False if it does not,
-// since others want the core or the system has no such class of threads. See awake.cpp.
-bool cen_awake(int64_t ns);
-
 #ifdef __cplusplus
 }
 #endif
