@@ -14,8 +14,8 @@ func (s *seat) ret(f *wire.ActFwd, took time.Duration) wire.ActRet {
 	return r
 }
 
-// answer sends the head what it wanted of each frame.
-func (s *seat) answer(out engine.StageOutput, took time.Duration) error {
+// results makes the last stage's answers: what the head wanted of each frame.
+func (s *seat) results(out engine.StageOutput, took time.Duration) {
 	s.rets, s.ms, s.raw = s.rets[:0], s.ms[:0], s.raw[:0]
 	row, hidden := 0, 0
 	for i := range s.in.frames {
@@ -63,5 +63,4 @@ func (s *seat) answer(out engine.StageOutput, took time.Duration) error {
 		at += len(r.Rows)
 		s.ms = append(s.ms, r)
 	}
-	return s.returns.send(s.ctx, s.ms)
 }

@@ -82,11 +82,33 @@ func (c *Chain) disagree(stage uint16, a, b centram.PeerID) {
 	c.report(trouble{stage, c.stages[stage].Node, wire.StageWrong, err})
 	// What was answered so far may be wrong as well. The answers under way are given up rather than gone on with.
 	for _, p := range c.flight {
-		p.end(centram.Errorf(centram.Unavailable, "a machine that computes a part of the model was found to compute wrongly").
-			WithHint("Ask again: another machine takes its place."))
+		p.end(errWrong)
 	}
 	c.flight = nil
 	clear(c.frames)
+	for lane := range c.cfg.Info.Sequences {
+		c.tainted[uint16(lane)] = true
+	}
+}
+
+var errWrong = centram.Errorf(centram.Unavailable, "a machine that computes a part of the model was found to compute wrongly").
+	WithHint("Ask again: another machine takes its place.")
+
+// taints says whether a batch goes on with a text whose beginning may have been computed wrongly. One that begins anew does
+// not.
+func (c *Chain) taints(frames []wire.ActFwd) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range frames {
+		f := &frames[i]
+		if f.Pos == 0 {
+			delete(c.tainted, f.Lane)
+		}
+		if c.tainted[f.Lane] {
+			return errWrong
+		}
+	}
+	return nil
 }
 
 // audit has machines compute along now and then, until the chain ends.

@@ -88,6 +88,7 @@ type Chain struct {
 	ledger     ledger
 	failed     []centram.PeerID // in the order in which they did
 	auditor    *remote          // who computes along for a while
+	tainted    map[uint16]bool  // lanes whose text may have been computed wrongly
 	trims      []wire.Step      // that wait for the gate
 	sent       uint32           // number of the last frame that was sent
 	landedTo   uint32           // and of the last one that was answered
@@ -130,6 +131,7 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 		Text: cfg.Text, cfg: cfg, log: cfg.Log, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
 		gate: newGate(), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
 		ledger:   ledger{windows: map[windowKey]*wire.WinCommit{}},
+		tainted:  map[uint16]bool{},
 		accusers: map[centram.PeerID]int{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
 	}
 	_, _ = rand.Read(c.id[:]) // never fails
@@ -412,6 +414,9 @@ func (c *Chain) Start(ctx context.Context, b engine.Batch) (<-chan engine.StepRe
 		return nil, err
 	}
 	c.out.cut(b.Rows, adapters)
+	if err := c.taints(c.out.frames); err != nil {
+		return nil, err
+	}
 	hidden, err := c.first(ctx, own)
 	if err != nil {
 		return nil, err
@@ -492,6 +497,9 @@ func (c *Chain) Trim(seq, pos int) error {
 		return err
 	}
 	c.mu.Lock()
+	if pos == 0 {
+		delete(c.tainted, uint16(seq))
+	}
 	c.trims = append(c.trims, wire.Step{Lane: uint16(seq), Pos: uint32(pos)})
 	c.mu.Unlock()
 	select {

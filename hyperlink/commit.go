@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"math"
+	"unsafe"
 
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/p2p/wire"
@@ -35,15 +36,14 @@ type window struct {
 // note adds a batch to the windows of its lanes, and returns the commitments to those that are complete.
 func (s *seat) note(b *batch, out engine.StageOutput) []wire.Message {
 	var done []wire.Message
-	logits := 0
+	wanted := s.wanted()
 	for i, r := range b.Rows {
-		var result []float32
+		var result []byte
 		switch {
-		case out.Hidden != nil:
-			result = out.Hidden[i*s.info.Width : (i+1)*s.info.Width]
-		case r.Logits:
-			result = out.Logits[logits]
-			logits++
+		case !s.last:
+			result = rawBytes(out.Hidden[i*s.info.Width : (i+1)*s.info.Width])
+		case r.Logits && len(wanted) > 0:
+			result, wanted = wanted[0], wanted[1:]
 		}
 		w := s.windows[r.Seq]
 		if w == nil || w.next != r.Pos || w.adapters != b.adapters {
@@ -55,14 +55,38 @@ func (s *seat) note(b *batch, out engine.StageOutput) []wire.Message {
 			s.windows[r.Seq] = w
 		}
 		w.in.Write(rawBytes(b.Hidden[i*s.info.Width : (i+1)*s.info.Width]))
-		w.out.Write(rawBytes(result))
-		w.look(result[:min(len(result), s.info.Width)])
+		w.out.Write(result)
+		w.look(numbers(result[:min(len(result), 4*s.info.Width)]))
 		if w.next++; w.next%wire.CommitTokens == 0 {
 			done = append(done, s.commitment(r.Seq, w))
 			delete(s.windows, r.Seq)
 		}
 	}
 	return done
+}
+
+// wanted are the rows of the last stage's answers, one after the other.
+func (s *seat) wanted() [][]byte {
+	var out [][]byte
+	if !s.last {
+		return nil
+	}
+	for i := range s.rets {
+		r := &s.rets[i]
+		for n := 0; n < int(r.Tokens); n++ {
+			size := len(r.Rows) / int(r.Tokens)
+			out = append(out, r.Rows[n*size:(n+1)*size])
+		}
+	}
+	return out
+}
+
+// numbers views a row as numbers. The ids of a row of top are so small as numbers that they are never among the largest.
+func numbers(row []byte) []float32 {
+	if len(row) < 4 {
+		return nil
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(&row[0])), len(row)/4)
 }
 
 func (s *seat) commitment(lane int, w *window) *wire.WinCommit {

@@ -497,23 +497,34 @@ func (s *seat) compute() error {
 	if s.last && replayed {
 		return nil // of the logits, which are all that it gives, nobody wants any
 	}
-	for _, commitment := range s.note(b, out) {
+	if s.last {
+		s.results(out, took)
+	}
+	if err := s.give(b, out, took, replayed); err != nil {
+		return err
+	}
+	for _, commitment := range s.note(b, out) { // now that nobody waits for it
 		if err := s.returns.send(s.ctx, []wire.Message{commitment}); err != nil {
 			return err
 		}
 	}
-	switch {
-	case !s.active: // fills its cache and nothing else; but should it come to be the stage, the next may need it again
+	return nil
+}
+
+// give sends on what a batch has come to.
+func (s *seat) give(b *batch, out engine.StageOutput, took time.Duration, replayed bool) error {
+	if !s.active { // it fills its cache and nothing else; but should it come to be the stage, the next may need it again
 		if s.next != nil {
 			s.next.history.add(b.frames, out.Hidden, s.info.Width)
 		}
 		return s.progress(b, took)
-	case !replayed:
+	}
+	if !replayed {
 		s.tokensIn.Add(uint64(len(b.Rows)))
 		s.bytes.Add(uint64(4 * len(b.Hidden)))
 	}
 	if s.last {
-		return s.answer(out, took)
+		return s.returns.send(s.ctx, s.ms)
 	}
 	s.open()
 	s.next.send(b.frames, out.Hidden)
