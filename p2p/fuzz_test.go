@@ -352,6 +352,8 @@ func (s *script) ask(f *spoken) {
 		next = ended
 	case f.row != nil && !s.ranked(f.row):
 		answered = true
+	case f.cut && f.row != nil && f.row.Way != wire.Ask:
+		next = unsure // what is no request is not waited for, if its header has come
 	case f.cut: // it is waited for
 	case f.row == nil:
 		answered = true

@@ -458,10 +458,13 @@ func (p *Peer) serve(ctx context.Context, s stream) {
 	}
 	in := &counted{Reader: s}
 	f, err := wire.ReadIf(in, func(row *wire.Row) error {
+		if err := p.may(row); err != nil {
+			return err
+		}
 		if row.Way != wire.Ask { // what only belongs into a stream may be sixteen times as long as a request
 			return notRequest(row)
 		}
-		return p.may(row)
+		return nil
 	})
 	if f == nil {
 		s.Reset()
