@@ -379,6 +379,9 @@ func (m *model) compare(t *testing.T) {
 						t.Errorf("%s%s: the logits differ", what, again)
 					}
 				}
+				if got, want := q.goBack(t, c), q.goBack(t, solo); !slices.EqualFunc(got, want, slices.Equal) {
+					t.Errorf("%s, gone back to the middle: the logits differ", what)
+				}
 				some := q
 				some.top = 40
 				if tokens, _ := some.greedy(t, c); fmt.Sprint(tokens) != fmt.Sprint(wantTokens) {
@@ -434,6 +437,32 @@ func (q question) greedy(t testing.TB, r engine.Runner) (tokens [][]engine.Token
 		}
 	}
 	return tokens, logits
+}
+
+// goBack answers, takes half of the answers back, goes on with other tokens, and returns the logits after that.
+func (q question) goBack(t testing.TB, r engine.Runner) (logits [][]float32) {
+	t.Helper()
+	q.greedy(t, r)
+	for step := range 4 {
+		b := engine.Batch{Adapters: q.adapters}
+		for seq, prompt := range q.prompts {
+			pos := len(prompt) + q.tokens/2
+			if step == 0 {
+				if err := r.Trim(seq, pos); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.Rows = append(b.Rows, engine.Row{Token: engine.Token(60 + 7*step + seq), Seq: seq, Pos: pos + step, Logits: true})
+		}
+		out, err := r.Step(t.Context(), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range out.Logits {
+			logits = append(logits, slices.Clone(l))
+		}
+	}
+	return logits
 }
 
 // greedy answers without adapters.
