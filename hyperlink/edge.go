@@ -24,7 +24,6 @@ type edge struct {
 	history history
 	out     *outlet // nil while there is no next stage
 	to      centram.PeerID
-	epoch   uint32
 	shadow  *outlet // to the standby, if there is one
 	standby centram.PeerID
 	ms      []wire.Message
@@ -32,7 +31,7 @@ type edge struct {
 
 // connect opens the stream to the next stage.
 func (e *edge) connect(ctx context.Context, to centram.PeerID, epoch uint32) error {
-	e.to, e.epoch = to, epoch
+	e.to = to
 	out, err := e.stream(ctx, to, epoch)
 	if err != nil {
 		return err
@@ -142,7 +141,6 @@ func (e *edge) reroute(ctx context.Context, to centram.PeerID, epoch uint32, lan
 			return err
 		}
 	}
-	e.epoch = epoch
 	if again {
 		return e.replay(epoch, e.out)
 	}

@@ -135,7 +135,7 @@ type FwdFlags uint16
 
 const (
 	FwdDraft  FwdFlags = 1 << 0 // the tokens are guesses: some may be taken back
-	FwdReplay FwdFlags = 1 << 1 // fills the cache of a replacement; nothing is wanted back, and no window is committed again
+	FwdReplay FwdFlags = 1 << 1 // fills the cache of a replacement; nothing is wanted back
 	FwdJoin   FwdFlags = 1 << 2 // to be run in one batch with the next frame, which is of another lane
 	FwdEvery  FwdFlags = 1 << 3 // a row is wanted back for every token, not for the last one only
 

@@ -114,7 +114,7 @@ type HLPlan struct {
 	Privacy    Trust        `cbor:"18,keyasint"`
 	Quote      Hash         `cbor:"19,keyasint,omitzero"` // of the receiver
 	ReadyMs    uint32       `cbor:"20,keyasint"`          // from now on, after which the head gives up
-	// Parts are the recipes of what each adapter of each set, in this order, has for the receiver\'s layers. Zero: nothing.
+	// Parts are the recipes of what each adapter of each set, in this order, has for the receiver's layers. Zero: nothing.
 	Parts []Hash `cbor:"21,keyasint"`
 }
 
