@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,9 @@ var soakFor = flag.Duration("soak", 0, "how long to soak; 0 means 8 s")
 const (
 	soakSessions = 16
 	soakMachines = 6
+	// growth is how much more memory may be used after machines have come back than before: about what the garbage
+	// collector leaves to chance. Without malloc_trim, twenty machines that come back take twice as much.
+	growth = 24 << 20
 )
 
 // TestSoak has sixteen sessions chat over a chain whose machines leave and come back, at random.
@@ -74,10 +78,10 @@ func TestSoak(t *testing.T) {
 			}
 		})
 	}
-	wg.Go(func() { b.march(ctx, c) })
-	// Memory is compared from when everything was used once.
-	time.Sleep(min(duration/4, 20*time.Second))
+	// Memory is compared from before the first machine leaves: what one that has left keeps is taken soon, and no more then.
+	time.Sleep(min(duration/4, 10*time.Second))
 	before, goroutines := residentSet(), runtime.NumGoroutine()
+	wg.Go(func() { b.march(ctx, c) })
 	<-ctx.Done()
 	wg.Wait()
 	after, now := residentSet(), runtime.NumGoroutine()
@@ -88,8 +92,8 @@ func TestSoak(t *testing.T) {
 	if failed.Load() > 0 {
 		t.Errorf("%d answers failed, want none: there was always another machine", failed.Load())
 	}
-	if after > before+64<<20 {
-		t.Errorf("the resident set grew from %d to %d MiB, want at most 64 more", before>>20, after>>20)
+	if after > before+growth {
+		t.Errorf("the resident set grew from %d to %d MiB while %d machines came back, want at most %d more", before>>20, after>>20, b.marched, growth>>20)
 	}
 	if err := e.Close(); err != nil {
 		t.Error(err)
@@ -110,8 +114,9 @@ func TestSoak(t *testing.T) {
 	}
 }
 
+// residentSet is the memory of the process, less what the garbage collector could give back.
 func residentSet() int64 {
-	runtime.GC()
+	debug.FreeOSMemory()
 	b, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return 0
@@ -226,7 +231,7 @@ func (b *barracks) march(ctx context.Context, c *hyperlink.Chain) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for {
 		select {
-		case <-time.After(time.Duration(500+rng.IntN(1500)) * time.Millisecond):
+		case <-time.After(time.Duration(100+rng.IntN(200)) * time.Millisecond):
 		case <-ctx.Done():
 			return
 		}

@@ -89,7 +89,7 @@ func centramProgress(progress C.float, data unsafe.Pointer) C.bool {
 	return C.bool(cgo.Handle(uintptr(data)).Value().(func(float64) bool)(float64(progress)))
 }
 
-// Close waits until what was made from the model is closed, and frees it.
+// Close waits until what was made from the model is closed, and frees it. The memory of both goes back to the system.
 func (m *Model) Close() error {
 	m.users.Wait()
 	m.mu.Lock()
@@ -100,7 +100,7 @@ func (m *Model) Close() error {
 	if m.templates != nil {
 		C.cen_templates_free(m.templates)
 	}
-	C.llama_model_free(m.c)
+	C.cen_model_free(m.c)
 	m.c, m.vocab, m.templates = nil, nil, nil
 	return nil
 }

@@ -29,6 +29,7 @@ typedef struct cen_model_params {
 } cen_model_params;
 
 struct llama_model * cen_model_load(const char ** paths, size_t n_paths, cen_model_params p, char ** err);
+void                 cen_model_free(struct llama_model * model); // and gives the system the memory that is free since
 int32_t              cen_quantize(const char * in, const char * out, int32_t ftype, int32_t n_threads, char ** err);
 
 typedef struct cen_context_params {
