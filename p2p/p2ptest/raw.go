@@ -20,6 +20,7 @@ type Raw struct {
 	Scope   wire.Scope
 	Conn    *quic.Conn
 	Control *quic.Stream
+	net     *Net
 	socket  *simnet.SimConn
 	tr      *quic.Transport
 }
@@ -27,31 +28,37 @@ type Raw struct {
 // Raw dials node to from the address of the i-th node, and says nothing yet.
 func (n *Net) Raw(i, to int) *Raw {
 	n.t.Helper()
-	r := &Raw{Key: Key(i), Scope: wire.Scope{Network: wire.NetworkOf("")}}
-	r.socket = simnet.NewBlockingSimConn(net.UDPAddrFromAddrPort(Addr(i)), n)
+	r := &Raw{Key: Key(i), net: n, socket: simnet.NewBlockingSimConn(net.UDPAddrFromAddrPort(Addr(i)), n)}
 	r.tr = &quic.Transport{Conn: r.socket}
+	return r.Dial(to)
+}
+
+// Dial is another connection of the same peer.
+func (r *Raw) Dial(to int) *Raw {
+	r.net.t.Helper()
+	r = &Raw{Key: r.Key, Scope: wire.Scope{Network: wire.NetworkOf("")}, net: r.net, socket: r.socket, tr: r.tr}
+	r.net.t.Cleanup(r.Close)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(nil, template, template, r.Key.Public(), r.Key)
 	if err != nil {
-		n.t.Fatal(err)
+		r.net.t.Fatal(err)
 	}
 	config := &tls.Config{
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: r.Key}}, MinVersion: tls.VersionTLS13,
 		NextProtos: []string{wire.ALPN}, InsecureSkipVerify: true,
 	}
-	n.t.Cleanup(r.Close)
 	r.Conn, err = r.tr.Dial(context.Background(), net.UDPAddrFromAddrPort(Addr(to)), config, &quic.Config{KeepAlivePeriod: time.Second})
 	if err != nil {
-		n.t.Fatal(err)
+		r.net.t.Fatal(err)
 	}
 	state := r.Conn.ConnectionState().TLS
 	secret, err := state.ExportKeyingMaterial("EXPORTER-centram/1", nil, len(wire.Hash{}))
 	if err != nil {
-		n.t.Fatal(err)
+		r.net.t.Fatal(err)
 	}
 	r.Scope.Session = wire.Hash(secret)
 	if r.Control, err = r.Conn.OpenStream(); err != nil {
-		n.t.Fatal(err)
+		r.net.t.Fatal(err)
 	}
 	return r
 }
@@ -97,7 +104,7 @@ func (r *Raw) Datagram(b []byte, to int) error {
 	return err
 }
 
-// Close ends the connection without a word.
+// Close ends the peer's connections without a word.
 func (r *Raw) Close() {
 	if r.Conn != nil {
 		_ = r.Conn.CloseWithError(0, "")
