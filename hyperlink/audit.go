@@ -10,7 +10,8 @@ import (
 )
 
 // What a stage commits itself to is held against what another machine makes of the same input: a standby, if there is one,
-// all the time; else a machine that is asked now and then to compute along for a while.
+// all the time; else a machine that is asked now and then to compute along for a while. That the input is the same is seen
+// to in boundary.go.
 
 const (
 	auditFor = 30 * time.Second // in which a machine that computes along has to have something to compare
@@ -32,11 +33,22 @@ type windowKey struct {
 	first uint32
 }
 
+// forget gives up what was committed to: that of a liar would speak against whoever comes next.
+func (l *ledger) forget() {
+	clear(l.windows)
+	l.order = nil
+}
+
+// has says whether a machine is part of the chain, or computes along with a part. c.mu is held.
+func (c *Chain) has(r *remote) bool {
+	return r == c.remote[r.stage-1] || r == c.standbys[r.stage] || r == c.auditor
+}
+
 // committed takes a commitment, and holds it against what others say of the same window.
 func (c *Chain) committed(r *remote, m *wire.WinCommit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m.Chain != c.id || m.Stage != r.stage || m.End-m.First != wire.CommitTokens {
+	if m.Chain != c.id || m.Stage != r.stage || m.End-m.First != wire.CommitTokens || !c.has(r) || !c.fits(r, m) {
 		return
 	}
 	l := &c.ledger
@@ -72,14 +84,20 @@ func (c *Chain) disagree(stage uint16, a, b centram.PeerID) {
 	if c.stages[stage].Node == b {
 		a, b = b, a
 	}
-	c.distrusted = append(c.distrusted, a, b)
-	clear(c.ledger.windows) // of which those of the liar would speak against whoever comes next
-	c.ledger.order = nil
+	c.distrusted = append(c.distrusted, b)
+	c.ledger.forget()
 	if s := c.standbys[stage]; s != nil {
 		delete(c.standbys, stage)
 		s.x.Abort()
 	}
-	c.report(trouble{stage, c.stages[stage].Node, wire.StageWrong, err})
+	c.wrong(stage, err)
+}
+
+// wrong replaces a stage whose work is not to be believed. c.mu is held.
+func (c *Chain) wrong(stage uint16, err error) {
+	node := c.stages[stage].Node
+	c.distrusted = append(c.distrusted, node)
+	c.report(trouble{stage, node, wire.StageWrong, err})
 	// What was answered so far may be wrong as well. The answers under way are given up rather than gone on with.
 	for _, p := range c.flight {
 		p.end(errWrong)

@@ -47,7 +47,8 @@ type ChainConfig struct {
 	// chain ends with the first stage that is lost.
 	Spare func(ctx context.Context, stage wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error)
 	// AuditEvery is how often, about, another machine is asked to compute along with one of the chain, to see that both
-	// come to the same. 0 means never.
+	// come to the same. 0 means never. If it is not 0 or there are standbys, machines have to commit themselves to their
+	// work.
 	AuditEvery time.Duration
 	Log        *slog.Logger
 }
@@ -67,12 +68,15 @@ type Chain struct {
 	since    time.Time
 	closing  atomic.Bool // machines that end now are no trouble
 
-	gate   gate // guards the following: while a machine is being replaced, no batch is begun
-	out    batch
-	next   *edge
-	seq    uint32
-	memory memory
-	sets   adapterSets
+	audits bool // commitments are held against others
+
+	gate    gate // guards the following: while a machine is being replaced, no batch is begun
+	out     batch
+	next    *edge
+	seq     uint32
+	memory  memory
+	sets    adapterSets
+	sending windows // of what goes into the first of the others
 
 	mu         sync.Mutex // guards the following
 	epoch      uint32
@@ -86,15 +90,18 @@ type Chain struct {
 	took       recent                 // by the first stage
 	accusers   map[centram.PeerID]int // how often a node has said that another sends what cannot be right
 	ledger     ledger
-	failed     []centram.PeerID // in the order in which they did
-	auditor    *remote          // who computes along for a while
-	tainted    map[uint16]bool  // lanes whose text may have been computed wrongly
-	trims      []wire.Step      // that wait for the gate
-	sent       uint32           // number of the last frame that was sent
-	landedTo   uint32           // and of the last one that was answered
-	lateness   int              // repairs for lateness since a step has ended
-	allow      time.Time        // until when caches are being filled, and nobody is blamed
-	distrusted []centram.PeerID // nodes whose work did not stand up to another's
+	failed     []centram.PeerID                  // in the order in which they did
+	auditor    *remote                           // who computes along for a while
+	tainted    map[uint16]bool                   // lanes whose text may have been computed wrongly
+	trims      []wire.Step                       // that wait for the gate
+	sent       uint32                            // number of the last frame that was sent
+	landedTo   uint32                            // and of the last one that was answered
+	lateness   int                               // repairs for lateness since a step has ended
+	allow      time.Time                         // until when caches are being filled, and nobody is blamed
+	distrusted []centram.PeerID                  // nodes whose work did not stand up to another's
+	hearing    windows                           // of what the last stage answers
+	due        []*dueWindow                      // in the order in which they were sent
+	doubted    map[centram.PeerID]centram.PeerID // whose output was another input by the word of the next; and which one that was
 }
 
 // remote is a stage on another machine.
@@ -130,10 +137,11 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	c := &Chain{
 		Text: cfg.Text, cfg: cfg, log: cfg.Log, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
 		gate: newGate(), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
-		ledger:   ledger{windows: map[windowKey]*wire.WinCommit{}},
-		tainted:  map[uint16]bool{},
+		ledger:  ledger{windows: map[windowKey]*wire.WinCommit{}},
+		tainted: map[uint16]bool{}, sending: windows{}, hearing: windows{}, doubted: map[centram.PeerID]centram.PeerID{},
 		accusers: map[centram.PeerID]int{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
 	}
+	c.audits = cfg.AuditEvery > 0 || slices.ContainsFunc(cfg.Stages, func(s wire.PlanStage) bool { return s.Standby != centram.PeerID{} })
 	_, _ = rand.Read(c.id[:]) // never fails
 	c.memory = memory{vocab: cfg.Info.VocabSize, keep: c.Overlap() + 1, lanes: map[uint16][][]*row{}}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
@@ -350,6 +358,7 @@ func (c *Chain) returned(r *remote, m *wire.ActRet) error {
 	if err := u.step.take(u.frame, m); err != nil {
 		return err // it stays under way: another machine will do it
 	}
+	c.answered(u, m)
 	delete(c.frames, m.Seq)
 	c.landedTo = max(c.landedTo, m.Seq)
 	if u.step.left--; u.step.left == 0 {
@@ -475,6 +484,7 @@ func (c *Chain) first(ctx context.Context, adapters []engine.AdapterScale) ([]fl
 
 // send sends a step's frames, with numbers of their own, to the next stage.
 func (c *Chain) send(p *pending) {
+	due := c.expect(p)
 	c.mu.Lock()
 	p.left = len(p.batch)
 	for i := range p.batch {
@@ -484,6 +494,10 @@ func (c *Chain) send(p *pending) {
 		c.frames[f.Seq] = unanswered{p, i}
 		c.sent = f.Seq
 	}
+	for _, d := range due {
+		d.by = c.seq
+	}
+	c.due = append(c.due, due...)
 	p.sent = time.Now()
 	c.mu.Unlock()
 	c.next.send(p.batch, p.hidden)

@@ -33,6 +33,32 @@ type window struct {
 	largest     []mark
 }
 
+// windows are those under way, by lane. All who see the same frames have the same ones.
+type windows map[int]*window
+
+// at is the window that a position goes on with or begins, and nil if the beginning of it was taken back.
+func (ws windows) at(lane, pos int, adapters wire.Hash) *window {
+	if w := ws[lane]; w != nil && w.next == pos && w.adapters == adapters {
+		return w
+	}
+	delete(ws, lane)
+	if pos%wire.CommitTokens != 0 {
+		return nil
+	}
+	ws[lane] = &window{first: pos, next: pos, adapters: adapters, in: sha256.New(), out: sha256.New()}
+	return ws[lane]
+}
+
+// pass ends a position of a lane's window, and says whether the window is complete.
+func (ws windows) pass(lane int) bool {
+	w := ws[lane]
+	if w.next++; w.next%wire.CommitTokens != 0 {
+		return false
+	}
+	delete(ws, lane)
+	return true
+}
+
 // note adds a batch to the windows of its lanes, and returns the commitments to those that are complete.
 func (s *seat) note(b *batch, out engine.StageOutput) []wire.Message {
 	var done []wire.Message
@@ -45,21 +71,15 @@ func (s *seat) note(b *batch, out engine.StageOutput) []wire.Message {
 		case r.Logits && len(wanted) > 0:
 			result, wanted = wanted[0], wanted[1:]
 		}
-		w := s.windows[r.Seq]
-		if w == nil || w.next != r.Pos || w.adapters != b.adapters {
-			if r.Pos%wire.CommitTokens != 0 {
-				delete(s.windows, r.Seq) // the beginning was taken back
-				continue
-			}
-			w = &window{first: r.Pos, next: r.Pos, adapters: b.adapters, in: sha256.New(), out: sha256.New()}
-			s.windows[r.Seq] = w
+		w := s.windows.at(r.Seq, r.Pos, b.adapters)
+		if w == nil {
+			continue
 		}
 		w.in.Write(rawBytes(b.Hidden[i*s.info.Width : (i+1)*s.info.Width]))
 		w.out.Write(result)
 		w.look(numbers(result[:min(len(result), 4*s.info.Width)]))
-		if w.next++; w.next%wire.CommitTokens == 0 {
+		if s.windows.pass(r.Seq) {
 			done = append(done, s.commitment(r.Seq, w))
-			delete(s.windows, r.Seq)
 		}
 	}
 	return done

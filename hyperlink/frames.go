@@ -22,10 +22,7 @@ func (b *batch) reset() {
 // add appends a frame.
 func (b *batch) add(f *wire.ActFwd) {
 	for i := range int(f.Tokens) {
-		last := i == int(f.Tokens)-1
-		b.Rows = append(b.Rows, engine.Row{
-			Seq: int(f.Lane), Pos: int(f.Pos) + i, Logits: f.Want != wire.NoRows && (last || f.Flags&wire.FwdEvery != 0),
-		})
+		b.Rows = append(b.Rows, engine.Row{Seq: int(f.Lane), Pos: int(f.Pos) + i, Logits: rowWanted(f, i)})
 	}
 	n := len(b.Hidden)
 	b.Hidden = append(b.Hidden, make([]float32, len(f.Rows)/4)...)
@@ -35,6 +32,11 @@ func (b *batch) add(f *wire.ActFwd) {
 	head := *f
 	head.Rows = nil
 	b.frames = append(b.frames, head)
+}
+
+// rowWanted says whether something of a frame's i-th row is wanted.
+func rowWanted(f *wire.ActFwd, i int) bool {
+	return f.Want != wire.NoRows && (i == int(f.Tokens)-1 || f.Flags&wire.FwdEvery != 0)
 }
 
 // end is how far a lane is with the frames of the batch, if it has length without them.

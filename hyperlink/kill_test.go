@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/hyperlink"
 	"github.com/centram/centram/p2p/p2ptest"
 )
 
@@ -75,6 +76,7 @@ func killing(t *testing.T, seed uint64) (deaths int, stalls []time.Duration) {
 	deaths = 1 + rng.IntN(2)
 	p := newPark(t, seed, stages+deaths, p2ptest.Faults{Latency: time.Duration(rng.IntN(5)) * time.Millisecond})
 	p.shape = func(_ int, o *oracle) { o.delay = 5 * time.Millisecond }
+	p.auditEvery = time.Hour // nobody computes along, but commitments have to fit
 	c, err := p.chain(stages, lanes, false)
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +100,7 @@ func killing(t *testing.T, seed uint64) (deaths int, stalls []time.Duration) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%d stages, %d lanes: got %v, want %v", stages, lanes, got, want)
 	}
+	p.reports.wantNone(t, " wrong: ")
 	return deaths, watched.stalls
 }
 
@@ -277,26 +280,7 @@ func TestALieIsFoundAndTheMachineReplaced(t *testing.T) {
 					}
 					defer c.Close()
 					began := time.Now()
-					found := ""
-					for c.Stages()[bad].Node == p.nodes[bad].ID() && time.Since(began) < time.Minute {
-						pos := 0
-						for seq := range 2 {
-							if err := c.Trim(seq, 0); err != nil {
-								t.Fatal(err)
-							}
-						}
-						for range 100 {
-							b := engine.Batch{Rows: []engine.Row{{Token: 3, Seq: 0, Pos: pos, Logits: true}, {Token: 4, Seq: 1, Pos: pos, Logits: true}}}
-							if _, err := c.Step(t.Context(), b); err != nil {
-								found = err.Error()
-								break
-							}
-							pos++
-						}
-					}
-					if node := c.Stages()[bad].Node; node == p.nodes[bad].ID() {
-						t.Fatal("the machine that lies is still in the chain after a minute")
-					}
+					found := talk(t, c, bad)
 					if !strings.Contains(found, "found to compute wrongly") {
 						t.Errorf("the answer under way ended with %q, want that it is said to be wrong", found)
 					}
@@ -310,6 +294,30 @@ func TestALieIsFoundAndTheMachineReplaced(t *testing.T) {
 			})
 		}
 	}
+}
+
+// talk has two lanes answer until a stage of the chain was replaced, and returns how the last answer ended.
+func talk(t *testing.T, c *hyperlink.Chain, stage int) (ended string) {
+	t.Helper()
+	bad := c.Stages()[stage].Node
+	for began := time.Now(); c.Stages()[stage].Node == bad; {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("machine %d is still in the chain after a minute", stage)
+		}
+		for seq := range 2 {
+			if err := c.Trim(seq, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for pos := range 100 {
+			b := engine.Batch{Rows: []engine.Row{{Token: 3, Seq: 0, Pos: pos, Logits: true}, {Token: 4, Seq: 1, Pos: pos, Logits: true}}}
+			if _, err := c.Step(t.Context(), b); err != nil {
+				ended = err.Error()
+				break
+			}
+		}
+	}
+	return ended
 }
 
 func TestHonestMachinesStandUpToAudits(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -161,12 +162,60 @@ type park struct {
 	shape func(node int, o *oracle) // changes a machine's stages as they are made
 
 	auditEvery time.Duration
+	reports    reports
+}
+
+// reports notes what is logged of machines that are replaced.
+type reports struct {
+	mu   sync.Mutex
+	list []string // "peer cause: error"
+}
+
+func (r *reports) Enabled(context.Context, slog.Level) bool { return true }
+func (r *reports) WithAttrs([]slog.Attr) slog.Handler       { return r }
+func (r *reports) WithGroup(string) slog.Handler            { return r }
+
+func (r *reports) Handle(_ context.Context, rec slog.Record) error {
+	if rec.Message != "A machine of the chain is replaced" {
+		return nil
+	}
+	said := map[string]string{}
+	rec.Attrs(func(a slog.Attr) bool {
+		said[a.Key] = a.Value.String()
+		return true
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, fmt.Sprintf("%s %s: %s", said["peer"], said["cause"], said["err"]))
+	return nil
+}
+
+// wantNone wants no machine to have been replaced for such a reason.
+func (r *reports) wantNone(t testing.TB, reason string) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, report := range r.list {
+		if strings.Contains(report, reason) {
+			t.Errorf("replaced: %q, want no machine to be taken for a liar", report)
+		}
+	}
+}
+
+// wantReplaced wants these machines to have been replaced, as the log says, and no others.
+func (p *park) wantReplaced(want ...string) {
+	p.t.Helper()
+	p.reports.mu.Lock()
+	defer p.reports.mu.Unlock()
+	if !slices.Equal(p.reports.list, want) {
+		p.t.Errorf("replaced: %q, want %q", p.reports.list, want)
+	}
 }
 
 // log is where the machines' words go: to the test if it runs one seed.
 func (p *park) log(who string) *slog.Logger {
 	if *killSeed < 0 {
-		return slog.New(slog.DiscardHandler)
+		return slog.New(&p.reports)
 	}
 	return slog.New(slog.NewTextHandler(p.t.Output(), nil)).With("on", who)
 }
@@ -241,18 +290,31 @@ func (p *park) spare(used func() []wire.PlanStage) func(context.Context, wire.Pl
 
 // chain spreads the oracle over the first stages machines; those after them are spare, or standbys.
 func (p *park) chain(stages, lanes int, standbys bool) (*hyperlink.Chain, error) {
-	var list []wire.PlanStage
-	for i := range stages {
-		s := wire.PlanStage{
-			Node:    p.nodes[i].ID(),
-			Layers:  wire.LayerSpan{First: uint16(i * oracleLayers / stages), End: uint16((i + 1) * oracleLayers / stages)},
-			Weights: wire.Hash{1, byte(i)},
-		}
-		if standbys && i > 0 {
-			s.Standby = p.nodes[stages+i-1].ID()
-		}
-		list = append(list, s)
+	var ids []centram.PeerID
+	for _, n := range p.nodes[:stages] {
+		ids = append(ids, n.ID())
 	}
+	list := spread(ids)
+	for i := 1; standbys && i < stages; i++ {
+		list[i].Standby = p.nodes[stages+i-1].ID()
+	}
+	return p.open(lanes, list)
+}
+
+// spread is the oracle's layers over machines.
+func spread(on []centram.PeerID) []wire.PlanStage {
+	var list []wire.PlanStage
+	for i, id := range on {
+		list = append(list, wire.PlanStage{
+			Node:    id,
+			Layers:  wire.LayerSpan{First: uint16(i * oracleLayers / len(on)), End: uint16((i + 1) * oracleLayers / len(on))},
+			Weights: wire.Hash{1, byte(i)},
+		})
+	}
+	return list
+}
+
+func (p *park) open(lanes int, list []wire.PlanStage) (*hyperlink.Chain, error) {
 	var c *hyperlink.Chain
 	cfg := hyperlink.ChainConfig{
 		Node: p.nodes[0].Node, Host: p.hosts[0], Text: oracleText{}, Table: oracleText{},

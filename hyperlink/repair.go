@@ -246,6 +246,10 @@ func (c *Chain) replace(stage uint16, id centram.PeerID) (*remote, error) {
 func (c *Chain) switchTo(r *remote, cause wire.RerouteCause, shadowed bool) {
 	c.mu.Lock()
 	c.epoch++
+	c.expectAnew()
+	if cause == wire.StageWrong {
+		c.ledger.forget()
+	}
 	old := c.remote[r.stage-1]
 	c.remote[r.stage-1] = r
 	c.stages = slices.Clone(c.stages)
@@ -447,6 +451,7 @@ func (c *Chain) watch() {
 			if p, late := c.late(1); late {
 				c.probe(p)
 			}
+			c.overdue()
 		case <-c.ctx.Done():
 			return
 		}

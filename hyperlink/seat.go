@@ -52,7 +52,7 @@ type seat struct {
 	returns   *outlet
 	next      *edge
 	adapters  map[wire.Hash][]engine.AdapterScale // the sets that frames may ask for, as files of these layers
-	windows   map[int]*window                     // by lane
+	windows   windows
 	committed uint32
 
 	ctx    context.Context // of the chain, for what the stage sends
@@ -70,7 +70,7 @@ func newSeat(ctx context.Context, h *Host, head *p2p.Peer, x *p2p.Exchange, plan
 	s := &seat{
 		host: h, head: head, back: x, plan: plan, stage: stage, info: stage.Info(), since: time.Now(), active: !plan.Standby,
 		last: int(plan.Stage) == len(plan.Stages)-1, epoch: plan.Epoch, lanes: make([]laneState, plan.Lanes), passed: make(chan struct{}), computing: newGate(),
-		adapters: map[wire.Hash][]engine.AdapterScale{{}: nil}, windows: map[int]*window{},
+		adapters: map[wire.Hash][]engine.AdapterScale{{}: nil}, windows: windows{},
 	}
 	for _, p := range plan.Stages {
 		s.nodes = append(s.nodes, p.Node)

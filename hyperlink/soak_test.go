@@ -95,6 +95,7 @@ func TestSoak(t *testing.T) {
 	if after > before+growth {
 		t.Errorf("the resident set grew from %d to %d MiB while %d machines came back, want at most %d more", before>>20, after>>20, b.marched, growth>>20)
 	}
+	b.reports.wantNone(t, " wrong: ")
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
@@ -136,6 +137,8 @@ type barracks struct {
 	mu     sync.Mutex // guards the following
 	nodes  []*node
 	loaded int
+
+	reports reports
 }
 
 func newBarracks(t *testing.T, m *model, cfg local.Config, n int) *barracks {
@@ -252,6 +255,8 @@ func (b *barracks) chain(t *testing.T, m *model, cfg local.Config) *hyperlink.Ch
 	t.Helper()
 	var c *hyperlink.Chain
 	cc := m.chainConfig(t, b.nodes, cfg, 2, 4)
+	cc.AuditEvery = time.Hour // nobody computes along, but commitments have to fit
+	cc.Log = slog.New(&b.reports)
 	cc.Spare = func(_ context.Context, _ wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
 		for i := range b.addrs[1:] {
 			id := b.node(i + 1).ID()
