@@ -32,8 +32,10 @@ const (
 	soakSessions = 16
 	soakMachines = 6
 	// growth is how much more memory may be used after machines have come back than before: about what the garbage
-	// collector leaves to chance. Without malloc_trim, twenty machines that come back take twice as much.
+	// collector leaves to chance. Without malloc_trim, twenty machines that come back take 33 MiB and more.
 	growth = 24 << 20
+	// most is twice what the sessions and the machines need. More is what tests before this one have left behind.
+	most = 160 << 20
 )
 
 // TestSoak has sixteen sessions chat over a chain whose machines leave and come back, at random.
@@ -95,7 +97,9 @@ func TestSoak(t *testing.T) {
 	if after > before+growth {
 		t.Errorf("the resident set grew from %d to %d MiB while %d machines came back, want at most %d more", before>>20, after>>20, b.marched, growth>>20)
 	}
-	b.reports.wantNone(t, " wrong: ")
+	if after > most {
+		t.Errorf("the resident set is %d MiB, want at most %d", after>>20, most>>20)
+	}
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
@@ -137,8 +141,6 @@ type barracks struct {
 	mu     sync.Mutex // guards the following
 	nodes  []*node
 	loaded int
-
-	reports reports
 }
 
 func newBarracks(t *testing.T, m *model, cfg local.Config, n int) *barracks {
@@ -255,8 +257,6 @@ func (b *barracks) chain(t *testing.T, m *model, cfg local.Config) *hyperlink.Ch
 	t.Helper()
 	var c *hyperlink.Chain
 	cc := m.chainConfig(t, b.nodes, cfg, 2, 4)
-	cc.AuditEvery = time.Hour // nobody computes along, but commitments have to fit
-	cc.Log = slog.New(&b.reports)
 	cc.Spare = func(_ context.Context, _ wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
 		for i := range b.addrs[1:] {
 			id := b.node(i + 1).ID()
