@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
@@ -156,12 +157,18 @@ func (m *model) chainConfig(t testing.TB, nodes []*node, cfg local.Config, cuts 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return hyperlink.ChainConfig{
+	var said reports
+	t.Cleanup(func() { said.wantNone(t, " wrong: ") })
+	cc := hyperlink.ChainConfig{
 		Adapter: func(_ context.Context, a engine.AdapterScale) (hyperlink.Adapter, error) {
 			return m.adapter(t, a.Path, stages)
 		},
-		Node: nodes[0].Node, Host: nodes[0].host, Text: text, Table: table, Own: own, Info: info, Model: wire.Hash{1}, Stages: stages, Log: slog.New(slog.DiscardHandler),
+		Node: nodes[0].Node, Host: nodes[0].host, Text: text, Table: table, Own: own, Info: info, Model: wire.Hash{1}, Stages: stages, Log: slog.New(&said),
 	}
+	if _, measured := t.(*testing.B); !measured {
+		cc.AuditEvery = time.Hour // nobody computes along, but commitments have to fit
+	}
+	return cc
 }
 
 func (m *model) solo(t testing.TB, cfg local.Config) *local.Model {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -137,10 +136,6 @@ func (m *model) chainWith(t testing.TB, nodes []*node, cfg local.Config, cuts ..
 		}
 		return centram.PeerID{}, centram.Errorf(centram.Unavailable, "no machine is left")
 	}
-	cc.AuditEvery = time.Hour // nobody computes along, but commitments have to fit
-	var said reports
-	cc.Log = slog.New(&said)
-	t.Cleanup(func() { said.wantNone(t, " wrong: ") })
 	var err error
 	if c, err = hyperlink.Open(t.Context(), cc); err != nil {
 		t.Fatal(err)
