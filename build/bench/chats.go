@@ -25,11 +25,18 @@ const (
 	settle = 2 * time.Second
 )
 
-// chats compares eight conversations at once, through HTTP, with llama-server of as many slots. Both servers are up all
-// the time and asked the same in turn; every round asks something new, so no cache of a prompt helps.
+// chats compares two, four and eight conversations at once, through HTTP, with llama-server of as many slots. Both servers
+// are up all the time and asked the same in turn; every round asks something new, so no cache of a prompt helps.
 func (c config) chats(model string) ([]*figure, error) {
-	total := &figure{Name: "8 chats q4_k_m", Reference: "llama-server", Floor: 1}
-	if !c.wants(total) {
+	var figures []*figure
+	at := map[*figure]int{}
+	for _, many := range []int{2, 4, nChats} {
+		f := &figure{Name: fmt.Sprint(many, " chats q4_k_m"), Reference: "llama-server", Floor: 1}
+		if c.wants(f) {
+			figures, at[f] = append(figures, f), many
+		}
+	}
+	if len(figures) == 0 {
 		return nil, nil
 	}
 	home, err := os.MkdirTemp("", "centram-bench")
@@ -56,20 +63,31 @@ func (c config) chats(model string) ([]*figure, error) {
 		return nil, err
 	}
 	defer theirs.stop()
-	for round := range c.runs + 1 {
-		var a, b float64
-		err := inTurn(round,
-			func() (err error) { a, err = ours.round(round, c.gen); return err },
-			func() (err error) { b, err = theirs.round(round, c.gen); return err })
-		if err != nil {
+	for _, f := range figures {
+		if err := c.chatsAt(f, at[f], ours, theirs); err != nil {
 			return nil, err
 		}
+		f.print()
+	}
+	return figures, nil
+}
+
+// chatsAt fills a figure with rounds of so many chats.
+func (c config) chatsAt(f *figure, many int, ours, theirs *process) error {
+	for round := range c.runs + 1 {
+		var p pair
+		salt := (many*100 + round) * nChats
+		err := inTurn(round,
+			func() (err error) { p.ours, err = ours.round(many, salt, c.gen); return err },
+			func() (err error) { p.theirs, err = theirs.round(many, salt, c.gen); return err })
+		if err != nil {
+			return err
+		}
 		if round > 0 {
-			total.pairs = append(total.pairs, pair{a, b})
+			f.pairs = append(f.pairs, p)
 		}
 	}
-	total.print()
-	return []*figure{total}, nil
+	return nil
 }
 
 // process is a server under measurement.
@@ -136,8 +154,8 @@ func (p *process) model() (string, error) {
 	return list.Data[0].ID, nil
 }
 
-// round asks all chats at once and returns generated tokens per second of wall time, reading the prompts included.
-func (p *process) round(salt, gen int) (float64, error) {
+// round asks many chats at once and returns generated tokens per second of wall time, reading the prompts included.
+func (p *process) round(many, salt, gen int) (float64, error) {
 	model, err := p.model()
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", filepath.Base(p.cmd.Path), err)
@@ -146,10 +164,10 @@ func (p *process) round(salt, gen int) (float64, error) {
 	defer cancel()
 	time.Sleep(settle)
 	var wg sync.WaitGroup
-	tokens, errs := make([]int, nChats), make([]error, nChats)
+	tokens, errs := make([]int, many), make([]error, many)
 	began := time.Now()
-	for i := range nChats {
-		wg.Go(func() { tokens[i], errs[i] = p.chat(ctx, model, salt*nChats+i, gen) })
+	for i := range many {
+		wg.Go(func() { tokens[i], errs[i] = p.chat(ctx, model, salt+i, gen) })
 	}
 	wg.Wait()
 	took := time.Since(began).Seconds()

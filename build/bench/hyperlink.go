@@ -161,22 +161,20 @@ func same(ours, theirs answer) error {
 func half(layers int) int { return layers / 2 }
 
 // balance is where to cut for both stages to take as long: the last has the output matrix too, and what that takes beside a
-// layer depends on their types. It is measured with a cut in the middle.
+// layer depends on their types. With a cut in the middle the last one is always busy, and the first for a part of the time:
+// so many of its layers' times are to be shared by both.
 func (c config) balance(s rigSetup, q question) (int, error) {
 	r, err := c.rig(s)
 	if err != nil {
 		return 0, err
 	}
 	defer r.stop()
-	whole, err := r.ask(solo, q)
+	a, err := r.ask(split, q)
 	if err != nil {
 		return 0, err
 	}
-	parts, err := r.ask(split, q)
-	if err != nil {
-		return 0, err
-	}
-	cut := math.Round(float64(r.cut) * whole.Seconds / 2 / parts.Computing)
+	busy := a.Computing / a.Seconds
+	cut := math.Round(float64(r.cut) * (1 + busy) / (2 * busy))
 	return min(max(int(cut), 1), r.layers-1), nil
 }
 
