@@ -35,6 +35,7 @@ type rigSetup struct {
 	pinned   bool   // the head on core 0, the stage on core 1
 	balanced bool   // cut is to be found
 	draft    string // a model that guesses what the split one will say
+	guessed  bool   // model and draft are the two of guesser
 	delay    *delay // nil: they talk without a relay
 }
 
@@ -200,7 +201,7 @@ func (c config) hyperlink(models []string) ([]*figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	long := 2 * c.gen
+	long := 2 * c.gen // enough for the scheduler to find out what pays
 	type row struct {
 		name  string
 		floor float64
@@ -226,10 +227,11 @@ func (c config) hyperlink(models []string) ([]*figure, error) {
 	for _, d := range networks {
 		name, setup, ask := "decode over "+d.String(), rigSetup{model: models[0], delay: &d}, write(c.gen)
 		rows = append(rows, row{name, 0, setup, ask, writing})
-		if c.draft != "" {
-			setup.draft, ask.Guess = c.draft, true
-			rows = append(rows, row{name + ", draft", 0, setup, ask, writing})
-		}
+	}
+	guessing := write(long)
+	guessing.Guess = true
+	for i, floor := range []float64{0, 0.7, 0.45, 0, 0.25} {
+		rows = append(rows, row{"with a draft over " + networks[i].String(), floor, rigSetup{guessed: true, delay: &networks[i]}, guessing, writing})
 	}
 	var figures []*figure
 	for _, r := range rows {
@@ -240,6 +242,11 @@ func (c config) hyperlink(models []string) ([]*figure, error) {
 		if _, err := exec.LookPath("taskset"); r.setup.pinned && err != nil {
 			fmt.Printf("%-32s is not measured: taskset is missing\n", f.Name)
 			continue
+		}
+		if r.setup.guessed {
+			if r.setup.model, r.setup.draft, err = c.guesser(); err != nil {
+				return nil, fmt.Errorf("make the models: %w", err)
+			}
 		}
 		if err := c.beside(f, r.setup, r.ask, r.speed); err != nil {
 			return nil, err

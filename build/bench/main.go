@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -21,7 +22,7 @@ import (
 // config is where things are and how much is measured.
 type config struct {
 	centram, tools, rpcTools string
-	vocab, cache, draft      string
+	vocab, cache             string
 	threads, runs, repeat    int
 	prompt, gen              int
 	only                     string
@@ -62,7 +63,6 @@ func main() {
 	flag.StringVar(&c.rpcTools, "rpc-tools", "build/native-rpc/bin", "folder of ggml-rpc-server and a llama-bench that can use it")
 	flag.StringVar(&c.vocab, "vocab", "build/native/src/models/ggml-vocab-qwen2.gguf", "vocabulary for the models")
 	flag.StringVar(&c.cache, "cache", "", "folder to keep the models in")
-	flag.StringVar(&c.draft, "draft", "", "model that guesses for the Q4_K_M one, for figures over a network with guesses")
 	flag.IntVar(&c.threads, "threads", runtime.NumCPU(), "threads")
 	flag.IntVar(&c.runs, "runs", 5, "counted runs of each side; one more comes first and is not counted")
 	flag.IntVar(&c.repeat, "repeat", 5, "repetitions within a run of one side, of which the median counts")
@@ -71,6 +71,10 @@ func main() {
 	flag.StringVar(&c.only, "only", "", "measure only figures whose name contains this")
 	out := flag.String("json", "", "also write the figures to this file")
 	flag.Parse()
+	if err := c.prepare(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
 	if err := run(c, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -78,9 +82,16 @@ func main() {
 }
 
 func run(c config, out string) error {
-	models, err := prepare(c)
-	if err != nil {
-		return err
+	var models []string
+	for _, q := range []struct {
+		name string
+		to   llama.Quantization
+	}{{"q4_k_m", llama.Q4KM}, {"q8_0", llama.Q8_0}} {
+		m, err := c.make(q.name, q.to, nil)
+		if err != nil {
+			return fmt.Errorf("make the model %s: %w", q.name, err)
+		}
+		models = append(models, m)
 	}
 	fmt.Printf("machine: %s\n", machine())
 	fmt.Printf("%d threads, prompt %d, generated %d, median of %d alternating runs (min..max)\n\n", c.threads, c.prompt, c.gen, c.runs)
@@ -123,72 +134,66 @@ func modelName(path string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), shapePrefix), ".gguf")
 }
 
-// prepare makes the models once: an F16 file, and from it the two quantised ones, by llama.cpp's quantizer.
-func prepare(c config) ([]string, error) {
+// prepare makes the folder for the models.
+func (c *config) prepare() error {
 	if c.cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		c.cache = filepath.Join(dir, "centram", "bench")
 	}
-	if err := os.MkdirAll(c.cache, 0o755); err != nil {
-		return nil, err
-	}
-	f16 := filepath.Join(c.cache, shapePrefix+"f16.gguf")
-	made := []string{}
-	for _, q := range []struct {
-		name string
-		to   llama.Quantization
-	}{{"q4_k_m", llama.Q4KM}, {"q8_0", llama.Q8_0}} {
-		path := filepath.Join(c.cache, shapePrefix+q.name+".gguf")
-		made = append(made, path)
-		if _, err := os.Stat(path); err == nil {
-			continue
-		}
-		if err := makeF16(c, f16); err != nil {
-			return nil, err
-		}
-		fmt.Fprintf(os.Stderr, "making %s\n", path)
-		if err := llama.Quantize(f16, path+".tmp", q.to, 0); err != nil {
-			return nil, err
-		}
-		if err := os.Rename(path+".tmp", path); err != nil {
-			return nil, err
-		}
-	}
-	if err := os.Remove(f16); err != nil && !os.IsNotExist(err) {
-		return nil, err
-	}
-	return made, nil
+	return os.MkdirAll(c.cache, 0o755)
 }
 
-func makeF16(c config, path string) error {
+// make makes a model of the 0.5B shape, or of what change makes of that, once: an F16 file, and from that the quantised one,
+// by llama.cpp's quantizer.
+func (c config) make(name string, to llama.Quantization, change func(*gguf.Shape)) (string, error) {
+	path := filepath.Join(c.cache, shapePrefix+name+".gguf")
 	if _, err := os.Stat(path); err == nil {
-		return nil
+		return path, nil
 	}
+	fmt.Fprintf(os.Stderr, "making %s\n", path)
+	f16 := path + ".f16"
+	defer os.Remove(f16)
+	if err := c.generate(f16, change); err != nil {
+		return "", err
+	}
+	if err := llama.Quantize(f16, path+".tmp", to, 0); err != nil {
+		return "", err
+	}
+	return path, os.Rename(path+".tmp", path)
+}
+
+func (c config) generate(path string, change func(*gguf.Shape)) error {
 	vocab, err := gguf.Open(c.vocab)
 	if err != nil {
 		return err
 	}
 	defer vocab.Close()
 	shape := gguf.Qwen05B()
-	shape.Type = gguf.F16
 	if shape.Vocab, err = gguf.VocabFrom(vocab); err != nil {
 		return err
 	}
-	f, err := os.Create(path + ".tmp")
+	if change != nil {
+		change(&shape)
+	}
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := gguf.Generate(f, shape, 1); err != nil {
-		return err
+	return errors.Join(gguf.Generate(f, shape, 1), f.Close())
+}
+
+// guesser makes a model and one that guesses what it says: its first two layers. It is right with two tokens of three, and
+// costs a third, since the output matrix is as large.
+func (c config) guesser() (model, draft string, err error) {
+	const settled = 2
+	if model, err = c.make("settled-q4_k_m", llama.Q4KM, func(s *gguf.Shape) { s.Settled = settled }); err != nil {
+		return "", "", err
 	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
+	draft, err = c.make("draft-q4_k_m", llama.Q4KM, func(s *gguf.Shape) { s.Settled, s.Layers = settled, settled })
+	return model, draft, err
 }
 
 // single compares prefill and decode of one sequence with llama-bench.
