@@ -75,6 +75,7 @@ type Chain struct {
 	next    *edge
 	seq     uint32
 	memory  memory
+	widths  widths
 	sets    adapterSets
 	sending windows // of what goes into the first of the others
 
@@ -422,21 +423,33 @@ func (c *Chain) Start(ctx context.Context, b engine.Batch) (<-chan engine.StepRe
 	if err != nil {
 		return nil, err
 	}
-	c.out.cut(b.Rows, adapters)
+	batches := c.widths.batches(b.Rows, len(c.cfg.Stages))
+	s, size := newStep(batches), len(b.Rows)/batches
+	for rows := range slices.Chunk(b.Rows, size) {
+		if err := c.begin(ctx, s, rows, adapters, own); err != nil {
+			return nil, err // what was sent is answered to nobody
+		}
+	}
+	return s.result, nil
+}
+
+// begin computes a batch of a step here and sends it on.
+func (c *Chain) begin(ctx context.Context, s *step, rows []engine.Row, adapters wire.Hash, own []engine.AdapterScale) error {
+	c.out.cut(rows, adapters)
 	if err := c.taints(c.out.frames); err != nil {
-		return nil, err
+		return err
 	}
 	hidden, err := c.first(ctx, own)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := newPending(c.out.frames, hidden)
-	c.memory.begin(p)
+	p := newPending(s, c.out.frames, hidden)
+	c.memory.begin(p, len(s.rows) > 0)
 	c.mu.Lock()
 	c.flight = append(c.flight, p)
 	c.mu.Unlock()
 	c.send(p)
-	return p.result, nil
+	return nil
 }
 
 // enter waits for the chain to be free for a batch.
@@ -476,8 +489,10 @@ func (c *Chain) first(ctx context.Context, adapters []engine.AdapterScale) ([]fl
 	}
 	began := time.Now()
 	out, err := c.cfg.Own.Run(ctx, own)
+	took := time.Since(began)
+	c.widths.add(len(own.Rows), took)
 	c.mu.Lock()
-	c.took.add(time.Since(began))
+	c.took.add(took)
 	c.mu.Unlock()
 	return out.Hidden, err
 }

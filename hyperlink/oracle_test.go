@@ -34,6 +34,7 @@ type oracle struct {
 	first, end int
 	info       engine.StageInfo
 	delay      time.Duration // of a batch
+	perRow     time.Duration // and of each of its rows
 	fail       func(*engine.StageBatch, *engine.StageOutput) error
 	digests    [][][]uint32 // by layer and sequence: after each position
 	out        []float32
@@ -65,9 +66,9 @@ func (o *oracle) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutp
 		return engine.StageOutput{}, errors.New("a stage is used twice at once, or after its end")
 	}
 	defer o.busy.Store(false)
-	if o.delay > 0 {
+	if delay := o.delay + o.perRow*time.Duration(len(b.Rows)); delay > 0 {
 		select {
-		case <-time.After(o.delay):
+		case <-time.After(delay):
 		case <-ctx.Done():
 			return engine.StageOutput{}, ctx.Err()
 		}
@@ -160,6 +161,7 @@ type park struct {
 	mu    sync.Mutex
 	dead  map[centram.PeerID]bool
 	shape func(node int, o *oracle) // changes a machine's stages as they are made
+	own   func(o *oracle)           // and that of the head
 
 	auditEvery time.Duration
 	reports    reports
@@ -316,9 +318,13 @@ func spread(on []centram.PeerID) []wire.PlanStage {
 
 func (p *park) open(lanes int, list []wire.PlanStage) (*hyperlink.Chain, error) {
 	var c *hyperlink.Chain
+	own := newOracle(0, int(list[0].Layers.End), lanes)
+	if p.own != nil {
+		p.own(own)
+	}
 	cfg := hyperlink.ChainConfig{
 		Node: p.nodes[0].Node, Host: p.hosts[0], Text: oracleText{}, Table: oracleText{},
-		Own:   newOracle(0, int(list[0].Layers.End), lanes),
+		Own:   own,
 		Info:  engine.Info{Layers: oracleLayers, Embedding: oracleWidth, VocabSize: oracleVocab, Context: 1000, Sequences: lanes, BatchSize: 128},
 		Model: wire.Hash{1}, Stages: list, Log: p.log("head"),
 		AuditEvery: p.auditEvery,

@@ -9,17 +9,39 @@ import (
 	"github.com/centram/centram/p2p/wire"
 )
 
-// pending is a step that is under way. What was sent is kept: should a machine be lost, another gets it.
+// pending is a batch that is under way. What was sent is kept: should a machine be lost, another gets it.
 type pending struct {
+	step   *step
 	batch  []wire.ActFwd
 	hidden []float32
 	sent   time.Time
 
-	left   int         // frames that are not answered
-	wanted [][]*row    // by frame of the batch
-	rows   [][]float32 // all that are wanted, in the order of the batch
+	left   int      // frames that are not answered
+	wanted [][]*row // by frame of the batch
 	ended  bool
+}
+
+// step is what the scheduler has begun: a batch, or several, one after the other.
+type step struct {
+	rows   [][]float32 // all that are wanted, in the order of the batches
+	left   int         // batches that have not ended
+	failed bool
 	result chan engine.StepResult
+}
+
+func newStep(batches int) *step { return &step{left: batches, result: make(chan engine.StepResult, 1)} }
+
+// ended takes in that a batch has. The first error ends the step.
+func (s *step) ended(err error) {
+	s.left--
+	switch {
+	case s.failed:
+	case err != nil:
+		s.failed = true
+		s.result <- engine.StepResult{Err: err}
+	case s.left == 0:
+		s.result <- engine.StepResult{Output: engine.Output{Logits: s.rows}}
+	}
 }
 
 // row is the memory of one row of logits.
@@ -30,10 +52,8 @@ type row struct {
 	hidden bool // it is no logits but what goes into the output matrix
 }
 
-func newPending(frames []wire.ActFwd, hidden []float32) *pending {
-	p := &pending{
-		batch: slices.Clone(frames), hidden: slices.Clone(hidden), wanted: make([][]*row, len(frames)), result: make(chan engine.StepResult, 1),
-	}
+func newPending(s *step, frames []wire.ActFwd, hidden []float32) *pending {
+	p := &pending{step: s, batch: slices.Clone(frames), hidden: slices.Clone(hidden), wanted: make([][]*row, len(frames))}
 	for i := range p.batch {
 		p.batch[i].Width = uint32(len(hidden) / tokensOf(frames))
 	}
@@ -75,11 +95,11 @@ type unanswered struct {
 	frame int
 }
 
-// end says how the step went. Only the first time counts.
+// end says how the batch went. Only the first time counts.
 func (p *pending) end(err error) {
 	if !p.ended {
 		p.ended = true
-		p.result <- engine.StepResult{Output: engine.Output{Logits: p.rows}, Err: err}
+		p.step.ended(err)
 	}
 }
 
@@ -92,8 +112,8 @@ type memory struct {
 	spare []*row
 }
 
-// begin makes room for the logits that a step asks for.
-func (m *memory) begin(p *pending) {
+// begin makes room for the logits that a batch asks for. With more, it is of the same step as the one before.
+func (m *memory) begin(p *pending, more bool) {
 	for i := range p.batch {
 		f := &p.batch[i]
 		var rows []*row
@@ -108,17 +128,22 @@ func (m *memory) begin(p *pending) {
 			for range n {
 				r := &row{logits: make([]float32, f.Width), hidden: true}
 				p.wanted[i] = append(p.wanted[i], r)
-				p.rows = append(p.rows, r.logits)
+				p.step.rows = append(p.step.rows, r.logits)
 			}
 			continue
 		}
 		for range n {
 			r := m.row(f.Want == wire.TopRows)
 			rows = append(rows, r)
-			p.rows = append(p.rows, r.logits)
+			p.step.rows = append(p.step.rows, r.logits)
 		}
 		p.wanted[i] = rows
-		steps := append(m.lanes[f.Lane], rows)
+		steps := m.lanes[f.Lane]
+		if n := len(steps); more && n > 0 {
+			steps[n-1] = append(steps[n-1], rows...)
+			continue
+		}
+		steps = append(steps, rows)
 		for len(steps) > m.keep {
 			m.spare = append(m.spare, steps[0]...)
 			steps = steps[1:]
