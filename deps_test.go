@@ -34,6 +34,7 @@ var allowed = map[string]struct {
 	"hyperlink/weights": {[]string{"", "gguf", "p2p/blob", "p2p/wire"}, "files of layers, whoever asks for them"},
 	"hyperlink/plan":    {[]string{""}, "a pure function of what was measured"},
 	"lora/dataset":      {[]string{""}, "files to tokens: what a tokenizer is, it says itself"},
+	"lora/peft":         {[]string{"", "gguf"}, "a foreign format and ours: no model is run"},
 	"lora/dp":           {[]string{""}, "arithmetic and dice: what is trained does not matter"},
 	"server":            {[]string{"", "chats", "engine", "identity", "models", "p2p", "p2p/blob", "p2p/wire", "server/web", "server/wire", "store"}, "what it needs of others are interfaces in its own files, over their plain types"},
 	"server/openai":     {[]string{"", "engine", "models", "server/wire"}, "a wire format over the engine"},
