@@ -201,11 +201,24 @@ func TestNoExampleChangesTheSumByMoreThanItMay(t *testing.T) {
 		if got := math.Sqrt(squares); got > most {
 			t.Fatalf("size %d, σ %v: one example has a length of %v steps, at most %v are allowed", size, sigma, got, most)
 		}
-		// Nor is it shorter than it has to be: by less than a step in each number.
+		// Nor is it longer than it was, or shorter than it has to be: by less than a step in each number.
 		want := min(math.Sqrt(length), clip) / a.grid
-		if got := math.Sqrt(squares); got < want*(1-0x1p-18)-math.Sqrt(float64(size)) {
+		if got := math.Sqrt(squares); got < want*(1-0x1p-18)-math.Sqrt(float64(size)) || got > want*(1+0x1p-40) {
 			t.Fatalf("size %d, σ %v: one example has a length of %v steps, want about %v", size, sigma, got, want)
 		}
+	}
+}
+
+func TestAnExampleThatFallsOnTheEdgeIsShortened(t *testing.T) {
+	a := accumulator(t, AccumulatorConfig{Size: 1, Clip: 1, Sigma: 1})
+	if a.put([]float32{1}, 1/a.grid) {
+		t.Errorf("a length of %d steps was accepted, though 2^24 might be less by rounding", a.one[0])
+	}
+	if err := a.Add([]float32{4}); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.sum[0]; got >= 1<<24 || got < 1<<24-100 {
+		t.Errorf("got %d steps, want a little less than 2^24", got)
 	}
 }
 
