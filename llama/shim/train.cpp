@@ -113,7 +113,9 @@ Trainer::Trainer(const char ** paths, size_t n_paths, const cen_trainer_config &
         ggml_backend_cpu_set_abort_callback(
             backend.get(), [](void * t) { return static_cast<Trainer *>(t)->abort.load(std::memory_order_relaxed); }, this);
     }
-    base = std::make_unique<Base>(paths, n_paths, backend.get());
+    // ggml multiplies BF16 fast on these, and it takes half the memory.
+    inputs.turned = !c.gpu && ggml_cpu_has_avx2() != 0 ? GGML_TYPE_BF16 : GGML_TYPE_F32;
+    base          = std::make_unique<Base>(paths, n_paths, backend.get());
     if (c.rank > 0) {
         add_pairs(params, *base, c.rank, c.targets);
     } else {
@@ -158,6 +160,7 @@ void Trainer::prepare(int64_t n, int64_t wanted, Inputs & in, Block & b) {
     in.pos             = whole(rows);
     in.negated         = whole(rows);
     in.mask            = numbers(rows, rows);
+    in.ones            = ggml_new_tensor_3d(b.ctx.get(), GGML_TYPE_F32, Graph::step, rows, s.kvs);
     b.g                = numbers(s.embed, rows);
     for (int64_t l = 0; l <= s.layers; l++) {
         b.hidden.push_back(numbers(s.embed, rows));
@@ -174,6 +177,8 @@ void Trainer::prepare(int64_t n, int64_t wanted, Inputs & in, Block & b) {
         b.ctx.reset();
         throw std::runtime_error("no memory for a block of " + std::to_string(n) + " rows");
     }
+    const std::vector<float> ones(ggml_nelements(in.ones), 1);
+    ggml_backend_tensor_set(in.ones, ones.data(), 0, ones.size() * sizeof(float));
 }
 
 void Trainer::fill(const Rows & r) {

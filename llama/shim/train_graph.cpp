@@ -52,6 +52,20 @@ ggml_tensor * Graph::weights(ggml_tensor * w, int64_t first, int64_t n) {
     return rows(part, ggml_view_1d(ctx.get(), in.iota, n, 0));
 }
 
+// A quantised matrix is not multiplied exactly on the way up, so it need not be on the way down.
+ggml_tensor * Graph::turned(ggml_tensor * w, int64_t first, int64_t n) {
+    ggml_tensor * part = weights(w, first, n);
+    if (!ggml_is_quantized(w->type) || in.turned == GGML_TYPE_F32) {
+        return flip(part);
+    }
+    return run(ggml_cast(ctx.get(), ggml_transpose(ctx.get(), part), in.turned));
+}
+
+ggml_tensor * Graph::padded(ggml_tensor * a) {
+    const int64_t more = (step - a->ne[0] % step) % step;
+    return more == 0 ? a : run(ggml_pad(ctx.get(), a, static_cast<int>(more), 0, 0, 0));
+}
+
 ggml_tensor * Graph::swap(ggml_tensor * a) { return run(ggml_cont(ctx.get(), ggml_permute(ctx.get(), a, 0, 2, 1, 3))); }
 
 ggml_tensor * Graph::to_heads(ggml_tensor * a, int64_t heads) {
@@ -68,11 +82,14 @@ ggml_tensor * Graph::rope(ggml_tensor * a, ggml_tensor * pos, ggml_tensor * freq
         ggml_rope_ext(ctx.get(), a, pos, freqs, static_cast<int>(shape.head), mode, 0, shape.base, shape.scale, 0, 1, 0, 0));
 }
 
-Graph::Use Graph::linear(const Linear & l, ggml_tensor * x) {
-    Use u{ &l, x, nullptr, mul_mat(l.w, x) };
+Graph::Use Graph::linear(const Linear & l, ggml_tensor * x, bool wants_y) {
+    Use u{ &l, x, l.a == nullptr ? nullptr : mul_mat(l.a, x), nullptr };
+    if (!wants_y) {
+        return u;
+    }
+    u.y = mul_mat(l.w, x);
     if (l.a != nullptr) {
-        u.z = mul_mat(l.a, x);
-        u.y = add(u.y, mul_mat(l.b, u.z));
+        u.y = add(u.y, mul_mat(padded(l.b), padded(u.z)));
     }
     if (l.bias != nullptr) {
         u.y = add(u.y, l.bias);
@@ -97,8 +114,8 @@ ggml_tensor * Graph::linear_backward(const Use & u, ggml_tensor * dy, bool wants
     if (!wants_x) {
         return nullptr;
     }
-    ggml_tensor * dx = mul_mat(flip(weights(l.w, 0, l.w->ne[1])), dy);
-    return dz == nullptr ? dx : add(dx, mul_mat(flip(l.a), dz));
+    ggml_tensor * dx = mul_mat(turned(l.w, 0, l.w->ne[1]), dy);
+    return dz == nullptr ? dx : add(dx, mul_mat(padded(flip(l.a)), padded(dz)));
 }
 
 Graph::Norm Graph::normalised(ggml_tensor * w, ggml_tensor * x) {
@@ -125,7 +142,8 @@ ggml_tensor * Graph::norm_backward(ggml_tensor * w, ggml_tensor * x, ggml_tensor
     return normalised_backward(normalised(w, x), dout);
 }
 
-Graph::Pass Graph::pass(const Layer & l, ggml_tensor * x, ggml_tensor * rope_freqs) {
+// What a layer yields is known when it is computed again.
+Graph::Pass Graph::pass(const Layer & l, ggml_tensor * x, ggml_tensor * rope_freqs, bool again) {
     Pass          f{};
     const int64_t rows   = x->ne[1];
     const auto    turned = [&](ggml_tensor * a, int64_t heads) {
@@ -148,17 +166,17 @@ Graph::Pass Graph::pass(const Layer & l, ggml_tensor * x, ggml_tensor * rope_fre
     f.gate = linear(l.gate, f.ffn.out);
     f.up   = linear(l.up, f.ffn.out);
     f.silu = run(ggml_silu(ctx.get(), f.gate.y));
-    f.down = linear(l.down, mul(f.silu, f.up.y));
+    f.down = linear(l.down, mul(f.silu, f.up.y), !again);
     return f;
 }
 
 ggml_tensor * Graph::forward(const Layer & l, ggml_tensor * x, ggml_tensor * rope_freqs) {
-    const Pass f = pass(l, x, rope_freqs);
+    const Pass f = pass(l, x, rope_freqs, false);
     return add(f.ffn.x, f.down.y);
 }
 
 ggml_tensor * Graph::backward(const Layer & l, ggml_tensor * x, ggml_tensor * rope_freqs, ggml_tensor * dout, bool wants_x) {
-    const Pass    f    = pass(l, x, rope_freqs);
+    const Pass    f    = pass(l, x, rope_freqs, true);
     ggml_tensor * dmid = add(dout, feed_backward(f, dout));
     ggml_tensor * dx   = attend_backward(f, rope_freqs, dmid, wants_x);
     return wants_x ? add(dmid, dx) : nullptr;
@@ -176,7 +194,7 @@ ggml_tensor * Graph::feed_backward(const Pass & f, ggml_tensor * dout) {
 }
 
 // With p the softmax of the scores s: ds = p (dp - sum(p dp)), and that sum is the dot product of what was seen and its
-// gradient.
+// gradient. It is subtracted by the product that makes dp, which has a one for it.
 ggml_tensor * Graph::attend_backward(const Pass & f, ggml_tensor * rope_freqs, ggml_tensor * dout, bool wants_x) {
     const int64_t rows   = dout->ne[1];
     const auto    merged = [&](ggml_tensor * a, bool turned) {
@@ -189,8 +207,10 @@ ggml_tensor * Graph::attend_backward(const Pass & f, ggml_tensor * rope_freqs, g
     const float   root  = 1.0F / std::sqrt(static_cast<float>(shape.head));
     ggml_tensor * dseen = to_heads(linear_backward(f.o, dout), shape.heads);
     ggml_tensor * dv    = mul_mat(flip(grouped(dseen)), flip(grouped(f.p)));
-    ggml_tensor * dot   = sum_rows(mul(f.seen, dseen));
-    ggml_tensor * ds    = scale(mul(sub(mul_mat(f.vh, dseen), dot), f.p), root);
+    ggml_tensor * dot   = scale(sum_rows(mul(f.seen, dseen)), -1);
+    ggml_tensor * left  = run(ggml_concat(ctx.get(), f.vh, in.ones, 0));
+    ggml_tensor * right = run(ggml_concat(ctx.get(), dseen, padded(dot), 0));
+    ggml_tensor * ds    = scale(mul(mul_mat(left, right), f.p), root);
     ggml_tensor * dq    = mul_mat(flip(f.kh), ds);
     ggml_tensor * dk    = mul_mat(flip(grouped(f.qh)), flip(grouped(ds)));
 
@@ -222,7 +242,7 @@ ggml_tensor * Graph::logits_backward(const Linear & out, ggml_tensor * x, ggml_t
         if (out.bias != nullptr && trains(out.bias)) {
             grad(out.bias, sum_rows(flip(part)), first);
         }
-        ggml_tensor * one = mul_mat(flip(weights(out.w, first, n)), part);
+        ggml_tensor * one = mul_mat(turned(out.w, first, n), part);
         dx                = dx == nullptr ? one : add(dx, one);
     }
     return dx;

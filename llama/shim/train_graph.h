@@ -12,9 +12,11 @@ namespace cen::train {
 // Inputs are what the rows of a block are, on the backend.
 struct Inputs {
     ggml_tensor * pos     = nullptr;
-    ggml_tensor * negated = nullptr; // positions, to turn back what RoPE has turned
-    ggml_tensor * mask    = nullptr; // [row that is seen, row that sees]: 0 or -infinity
-    ggml_tensor * iota    = nullptr; // 0, 1, 2, ...
+    ggml_tensor * negated = nullptr;       // positions, to turn back what RoPE has turned
+    ggml_tensor * mask    = nullptr;       // [row that is seen, row that sees]: 0 or -infinity
+    ggml_tensor * iota    = nullptr;       // 0, 1, 2, ...
+    ggml_tensor * ones    = nullptr;       // [step, rows, KV heads]
+    ggml_type     turned  = GGML_TYPE_F32; // what quantised matrices become when they are transposed
 };
 
 // Grad is a part of a parameter's gradient, to be added from the given number on.
@@ -48,6 +50,7 @@ public:
     const std::vector<Grad> & gradients() const { return grads; }
 
     static constexpr size_t  max_nodes  = 4096;
+    static constexpr int64_t step       = 16;   // ggml's fast products want sums of a multiple of so many numbers
     static constexpr int64_t vocab_part = 4096; // rows of the output matrix that are transposed at a time
 
 private:
@@ -75,10 +78,10 @@ private:
         ggml_tensor * out;
     };
 
-    Pass          pass(const Layer & l, ggml_tensor * x, ggml_tensor * rope_freqs);
+    Pass          pass(const Layer & l, ggml_tensor * x, ggml_tensor * rope_freqs, bool again);
     ggml_tensor * feed_backward(const Pass & f, ggml_tensor * g);
     ggml_tensor * attend_backward(const Pass & f, ggml_tensor * rope_freqs, ggml_tensor * g, bool wants_x);
-    Use           linear(const Linear & l, ggml_tensor * x);
+    Use           linear(const Linear & l, ggml_tensor * x, bool wants_y = true);
     ggml_tensor * linear_backward(const Use & u, ggml_tensor * g, bool wants_x = true);
     Norm          normalised(ggml_tensor * w, ggml_tensor * x);
     ggml_tensor * normalised_backward(const Norm & n, ggml_tensor * g);
@@ -92,6 +95,8 @@ private:
     ggml_tensor * sum_rows(ggml_tensor * a) { return run(ggml_sum_rows(ctx.get(), a)); }
     ggml_tensor * rope(ggml_tensor * a, ggml_tensor * pos, ggml_tensor * freqs);
     ggml_tensor * flip(ggml_tensor * a);                              // transposed; made once for each a
+    ggml_tensor * padded(ggml_tensor * a);                            // rows that are a multiple of step long
+    ggml_tensor * turned(ggml_tensor * w, int64_t first, int64_t n);  // rows of w, transposed
     ggml_tensor * weights(ggml_tensor * w, int64_t first, int64_t n); // rows of w in F32
     ggml_tensor * to_heads(ggml_tensor * a, int64_t heads);           // [head * heads, rows] to [head, rows, heads]
     ggml_tensor * grouped(ggml_tensor * a);                           // heads that share a KV head, behind each other
