@@ -49,6 +49,14 @@ struct Block {
     std::vector<ggml_tensor *> hidden; // what goes into each layer, and what comes out of the last
 };
 
+// How many of so many rows go through the output matrix at once: 64 or more, as long as their probabilities take no more
+// than 160 MiB, and each time about as many.
+int64_t chunk_of(int64_t rows, int64_t vocab) {
+    const int64_t most  = std::max<int64_t>(64, (160 << 20) / (vocab * 4));
+    const int64_t times = std::max<int64_t>(1, (rows + most - 1) / most);
+    return (rows + times - 1) / times;
+}
+
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 } // namespace
@@ -113,9 +121,7 @@ Trainer::Trainer(const char ** paths, size_t n_paths, const cen_trainer_config &
         ggml_backend_cpu_set_abort_callback(
             backend.get(), [](void * t) { return static_cast<Trainer *>(t)->abort.load(std::memory_order_relaxed); }, this);
     }
-    // ggml multiplies BF16 fast on these, and it takes half the memory.
-    inputs.turned = !c.gpu && ggml_cpu_has_avx2() != 0 ? GGML_TYPE_BF16 : GGML_TYPE_F32;
-    base          = std::make_unique<Base>(paths, n_paths, backend.get());
+    base = std::make_unique<Base>(paths, n_paths, backend.get());
     if (c.rank > 0) {
         add_pairs(params, *base, c.rank, c.targets);
     } else {
@@ -127,6 +133,10 @@ Trainer::Trainer(const char ** paths, size_t n_paths, const cen_trainer_config &
         params.upload();
     }
     weights = bind(params, *base);
+    // ggml multiplies BF16 fast on these, and it takes half the memory.
+    if (!c.gpu && ggml_cpu_has_avx2() != 0 && ggml_is_quantized(weights.layers[0].q.w->type)) {
+        inputs.turned = GGML_TYPE_BF16;
+    }
     alloc.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend.get())));
 
     const Shape & s = base->shape();
@@ -151,8 +161,7 @@ void Trainer::prepare(int64_t n, int64_t wanted, Inputs & in, Block & b) {
     b               = Block{};
     b.rows          = rows;
     b.wanted        = wanted;
-    // Probabilities of 64 rows or more, as long as they take no more than 96 MiB.
-    b.chunk = std::min(std::max<int64_t>(64, (96 << 20) / (s.vocab * 4) / 16 * 16), wanted);
+    b.chunk         = chunk_of(wanted, s.vocab);
     b.ctx.reset(ggml_init({ ggml_tensor_overhead() * (16 + s.layers), nullptr, true }));
     const auto numbers = [&](int64_t n0, int64_t n1) { return ggml_new_tensor_2d(b.ctx.get(), GGML_TYPE_F32, n0, n1); };
     const auto whole   = [&](int64_t n0) { return ggml_new_tensor_1d(b.ctx.get(), GGML_TYPE_I32, n0); };

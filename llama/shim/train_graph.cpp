@@ -52,13 +52,16 @@ ggml_tensor * Graph::weights(ggml_tensor * w, int64_t first, int64_t n) {
     return rows(part, ggml_view_1d(ctx.get(), in.iota, n, 0));
 }
 
-// A quantised matrix is not multiplied exactly on the way up, so it need not be on the way down.
-ggml_tensor * Graph::turned(ggml_tensor * w, int64_t first, int64_t n) {
-    ggml_tensor * part = weights(w, first, n);
-    if (!ggml_is_quantized(w->type) || in.turned == GGML_TYPE_F32) {
-        return flip(part);
+// Where the base is quantised nothing is multiplied exactly on the way up, so it need not be on the way down.
+ggml_tensor * Graph::thin(ggml_tensor * a) {
+    if (in.turned == GGML_TYPE_F32) {
+        return flip(a);
     }
-    return run(ggml_cast(ctx.get(), ggml_transpose(ctx.get(), part), in.turned));
+    ggml_tensor *& f = thinned[a];
+    if (f == nullptr) {
+        f = run(ggml_cast(ctx.get(), ggml_transpose(ctx.get(), a), in.turned));
+    }
+    return f;
 }
 
 ggml_tensor * Graph::padded(ggml_tensor * a) {
@@ -101,20 +104,20 @@ ggml_tensor * Graph::linear_backward(const Use & u, ggml_tensor * dy, bool wants
     const Linear & l  = *u.l;
     ggml_tensor *  dz = nullptr;
     if (trains(l.w)) {
-        grad(l.w, mul_mat(flip(u.x), flip(dy)));
+        grad(l.w, mul_mat(thin(u.x), thin(dy)));
     }
     if (l.bias != nullptr && trains(l.bias)) {
         grad(l.bias, sum_rows(flip(dy)));
     }
     if (l.a != nullptr) {
         dz = mul_mat(flip(l.b), dy);
-        grad(l.b, mul_mat(flip(u.z), flip(dy)));
-        grad(l.a, mul_mat(flip(u.x), flip(dz)));
+        grad(l.b, mul_mat(thin(u.z), thin(dy)));
+        grad(l.a, mul_mat(thin(u.x), thin(dz)));
     }
     if (!wants_x) {
         return nullptr;
     }
-    ggml_tensor * dx = mul_mat(turned(l.w, 0, l.w->ne[1]), dy);
+    ggml_tensor * dx = mul_mat(thin(weights(l.w, 0, l.w->ne[1])), dy);
     return dz == nullptr ? dx : add(dx, mul_mat(padded(flip(l.a)), padded(dz)));
 }
 
@@ -206,13 +209,13 @@ ggml_tensor * Graph::attend_backward(const Pass & f, ggml_tensor * rope_freqs, g
     };
     const float   root  = 1.0F / std::sqrt(static_cast<float>(shape.head));
     ggml_tensor * dseen = to_heads(linear_backward(f.o, dout), shape.heads);
-    ggml_tensor * dv    = mul_mat(flip(grouped(dseen)), flip(grouped(f.p)));
+    ggml_tensor * dv    = mul_mat(thin(grouped(dseen)), thin(grouped(f.p)));
     ggml_tensor * dot   = scale(sum_rows(mul(f.seen, dseen)), -1);
     ggml_tensor * left  = run(ggml_concat(ctx.get(), f.vh, in.ones, 0));
     ggml_tensor * right = run(ggml_concat(ctx.get(), dseen, padded(dot), 0));
     ggml_tensor * ds    = scale(mul(mul_mat(left, right), f.p), root);
     ggml_tensor * dq    = mul_mat(flip(f.kh), ds);
-    ggml_tensor * dk    = mul_mat(flip(grouped(f.qh)), flip(grouped(ds)));
+    ggml_tensor * dk    = mul_mat(thin(grouped(f.qh)), thin(grouped(ds)));
 
     ggml_tensor * xq = linear_backward(f.q, merged(dq, true), wants_x || trains(f.attn.w));
     ggml_tensor * xk = linear_backward(f.k, merged(dk, true), wants_x || trains(f.attn.w));
@@ -242,7 +245,7 @@ ggml_tensor * Graph::logits_backward(const Linear & out, ggml_tensor * x, ggml_t
         if (out.bias != nullptr && trains(out.bias)) {
             grad(out.bias, sum_rows(flip(part)), first);
         }
-        ggml_tensor * one = mul_mat(turned(out.w, first, n), part);
+        ggml_tensor * one = mul_mat(thin(weights(out.w, first, n)), part);
         dx                = dx == nullptr ? one : add(dx, one);
     }
     return dx;

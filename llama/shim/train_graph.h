@@ -16,7 +16,7 @@ struct Inputs {
     ggml_tensor * mask    = nullptr;       // [row that is seen, row that sees]: 0 or -infinity
     ggml_tensor * iota    = nullptr;       // 0, 1, 2, ...
     ggml_tensor * ones    = nullptr;       // [step, rows, KV heads]
-    ggml_type     turned  = GGML_TYPE_F32; // what quantised matrices become when they are transposed
+    ggml_type     turned  = GGML_TYPE_F32; // what is transposed becomes this if precision allows
 };
 
 // Grad is a part of a parameter's gradient, to be added from the given number on.
@@ -94,9 +94,9 @@ private:
     ggml_tensor * scale(ggml_tensor * a, float s, float b = 0) { return run(ggml_scale_bias(ctx.get(), a, s, b)); }
     ggml_tensor * sum_rows(ggml_tensor * a) { return run(ggml_sum_rows(ctx.get(), a)); }
     ggml_tensor * rope(ggml_tensor * a, ggml_tensor * pos, ggml_tensor * freqs);
-    ggml_tensor * flip(ggml_tensor * a);                              // transposed; made once for each a
-    ggml_tensor * padded(ggml_tensor * a);                            // rows that are a multiple of step long
-    ggml_tensor * turned(ggml_tensor * w, int64_t first, int64_t n);  // rows of w, transposed
+    ggml_tensor * flip(ggml_tensor * a);   // transposed; made once for each a
+    ggml_tensor * thin(ggml_tensor * a);   // transposed, perhaps with less precision; made once for each a
+    ggml_tensor * padded(ggml_tensor * a); // rows that are a multiple of step long
     ggml_tensor * weights(ggml_tensor * w, int64_t first, int64_t n); // rows of w in F32
     ggml_tensor * to_heads(ggml_tensor * a, int64_t heads);           // [head * heads, rows] to [head, rows, heads]
     ggml_tensor * grouped(ggml_tensor * a);                           // heads that share a KV head, behind each other
@@ -110,7 +110,7 @@ private:
     ggml_context_ptr                                 ctx;
     ggml_cgraph *                                    g = nullptr;
     std::vector<Grad>                                grads;
-    std::unordered_map<ggml_tensor *, ggml_tensor *> flipped;
+    std::unordered_map<ggml_tensor *, ggml_tensor *> flipped, thinned;
 };
 
 } // namespace cen::train
