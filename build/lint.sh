@@ -9,7 +9,7 @@ unformatted=$(go run "$gofumpt" -l $(git ls-files '*.go'))
 [ -z "$unformatted" ] || { echo "gofumpt would change: $unformatted" >&2; exit 1; }
 go vet ./...
 go run "$staticcheck" ./...
-clang-format --dry-run --Werror llama/shim/*.cpp llama/shim/*.h
+clang-format --dry-run --Werror llama/*/*.cpp llama/*/*.h
 for script in $(git ls-files '*.sh' .ci/run); do bash -n "$script"; done
 . build/node.sh
 (cd web && npm run --silent lint && npm run --silent check)

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/centram/centram/gguf"
 )
 
 // BenchmarkTraining is a step's gradient, of a block of 512 rows with a label each, for pairs of rank 8 of all matrices.
@@ -21,13 +23,22 @@ func BenchmarkTraining(b *testing.B) {
 	if _, err := os.Stat(path); err != nil {
 		b.Skip("no model to measure with; build/bench makes one")
 	}
-	tr := trainer(b, path, TrainerConfig{Rank: 8, Targets: Targets(), Threads: 2})
+	measure(b, path, TrainerConfig{Rank: 8, Targets: Targets(), Threads: 2})
+}
+
+// BenchmarkTrainingOfAll is the same of all tensors of the toy model.
+func BenchmarkTrainingOfAll(b *testing.B) {
+	measure(b, modelPath(b, gguf.Toy()), TrainerConfig{Full: true, Threads: 2})
+}
+
+func measure(b *testing.B, path string, cfg TrainerConfig) {
+	tr := trainer(b, path, cfg)
 	need, err := tr.MemoryNeeded()
 	if err != nil {
 		b.Fatal(err)
 	}
 	var block Block
-	block.Add(document(1, 512, func(int) bool { return true }))
+	block.Add(document(1, 512, every(1000)))
 	for b.Loop() {
 		if _, err := tr.Backward(b.Context(), block); err != nil {
 			b.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/llama/autodifftest"
 )
 
 // tinyShape is small enough for thousands of forward passes, and has all that can go wrong: grouped heads, and rows that
@@ -296,6 +297,47 @@ func along(t testing.TB, tr *Trainer, b Block, name string, line []float32, step
 	return slope
 }
 
+// TestGradientsAreThoseOfGgmlsOwnDifferentiation, which knows nothing of how the trainer goes back. The two round in
+// different orders, which F32 shows in the seventh digit.
+func TestGradientsAreThoseOfGgmlsOwnDifferentiation(t *testing.T) {
+	for name, path := range trainable {
+		for way, cfg := range map[string]TrainerConfig{"pairs": {Rank: 3, Targets: Targets()}, "full": {Full: true}} {
+			t.Run(name+" "+way, func(t *testing.T) {
+				path := path(t)
+				tr := trainer(t, path, cfg)
+				if !cfg.Full {
+					shake(t, tr)
+				}
+				b := twoDocuments()
+				got, values := gradients(t, tr, b), map[string][]float32{}
+				for _, p := range tr.Params() {
+					values[p.Name], _ = tr.Values(p.Name)
+				}
+				wantLoss, want, err := autodifftest.Gradients(path, values, b.Tokens, b.Positions, b.Documents, b.Labels)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if gotLoss := loss(t, tr, b); math.Abs(gotLoss-wantLoss) > 1e-6*wantLoss {
+					t.Errorf("got the loss %v, want %v", gotLoss, wantLoss)
+				}
+				where, d := farthest(got, want)
+				if d > 5e-6 {
+					t.Errorf("the gradient of %s differs by %v", where, d)
+				}
+				var all, wantAll []float32
+				for _, p := range tr.Params() {
+					all, wantAll = append(all, got[p.Name]...), append(wantAll, want[p.Name]...)
+				}
+				if whole := apart(all, wantAll); whole > 2e-6 {
+					t.Errorf("the whole gradient differs by %v, want less than 2e-6", whole)
+				} else {
+					t.Logf("the whole gradient differs by %.1e, that of one tensor by at most %.1e (%s)", whole, d, where)
+				}
+			})
+		}
+	}
+}
+
 func TestKeysAndValuesLearn(t *testing.T) {
 	tr := trainer(t, modelPath(t, tinyShape()), TrainerConfig{})
 	shake(t, tr)
@@ -455,6 +497,37 @@ func TestLossesAreThoseOfLlamaCppsOwnLogits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAModelOfTheWorldIsTrained: stories260K has everything else than our random models have.
+func TestAModelOfTheWorldIsTrained(t *testing.T) {
+	path := filepath.Join("..", "..", "shared", "data", "stories260K.gguf")
+	if _, err := os.Stat(path); err != nil {
+		t.Skip("no model to try by hand")
+	}
+	m, err := LoadModel(t.Context(), []string{path}, ModelConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	tokens, err := m.Tokenize("The engineer wrote a test, ran it twice, and went home before the storm.", true, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := append(slices.Clone(tokens[1:]), -1)
+	var b Block
+	b.Add(tokens, labels)
+	tr := trainer(t, path, TrainerConfig{Rank: 8, Targets: Targets()})
+	got, want := loss(t, tr, b), total(oracle(t, path, "", tokens, labels))
+	if math.Abs(got-want) > 1e-3 {
+		t.Errorf("got the loss %v, want %v", got, want)
+	}
+	overfit(t, tr, tokens, labels, 30)
+	after, applied := loss(t, tr, b), total(oracle(t, path, exported(t, tr, path), tokens, labels))
+	if after > got/4 || math.Abs(after-applied) > 1e-3 {
+		t.Errorf("the loss went from %v to %v, and with the adapter llama.cpp has %v", got, after, applied)
+	}
+	t.Logf("%d tokens: loss %.4f, llama.cpp %.4f; after 30 steps %.4f, llama.cpp with the adapter %.4f", len(tokens), got, want, after, applied)
 }
 
 // exported writes what was trained as an adapter, checks it and returns its path.

@@ -140,7 +140,7 @@ Trainer::Trainer(const char ** paths, size_t n_paths, const cen_trainer_config &
     alloc.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend.get())));
 
     const Shape & s = base->shape();
-    const int64_t n = std::max({ s.embed, s.forward, s.head * s.heads, s.head * s.kvs, Graph::vocab_part });
+    const int64_t n = std::max({ s.embed, s.forward, s.head * s.heads, s.head * s.kvs, Graph::part_of(s.vocab) });
     fixed.reset(ggml_init({ ggml_tensor_overhead() * 2, nullptr, true }));
     inputs.iota = ggml_new_tensor_1d(fixed.get(), GGML_TYPE_I32, n);
     fixed_buffer.reset(ggml_backend_alloc_ctx_tensors(fixed.get(), backend.get()));

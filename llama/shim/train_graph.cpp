@@ -2,7 +2,6 @@
 
 #include "ggml-backend.h"
 
-#include <algorithm>
 #include <cmath>
 
 namespace cen::train {
@@ -235,9 +234,10 @@ void Graph::probabilities(const Linear & out, ggml_tensor * x, ggml_tensor * at)
 
 // The output matrix is too large to be transposed whole.
 ggml_tensor * Graph::logits_backward(const Linear & out, ggml_tensor * x, ggml_tensor * dz) {
-    ggml_tensor * dx = nullptr;
-    for (int64_t first = 0; first < out.w->ne[1]; first += vocab_part) {
-        const int64_t n    = std::min(vocab_part, out.w->ne[1] - first);
+    const int64_t most = part_of(out.w->ne[1]);
+    ggml_tensor * dx   = nullptr;
+    for (int64_t first = 0; first < out.w->ne[1]; first += most) {
+        const int64_t n    = std::min(most, out.w->ne[1] - first);
         ggml_tensor * part = run(ggml_cont(ctx.get(), ggml_view_2d(ctx.get(), dz, n, dz->ne[1], dz->nb[1], first * dz->nb[0])));
         if (trains(out.w)) {
             grad(out.w, mul_mat(flip(x), flip(part)), first * out.w->ne[0]);

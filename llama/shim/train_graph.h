@@ -5,6 +5,7 @@
 
 #include "train_model.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 namespace cen::train {
@@ -46,12 +47,14 @@ public:
     ggml_tensor * columns(ggml_tensor * x, int64_t first, int64_t n); // a view
     void          store(ggml_tensor * from, ggml_tensor * to);
 
+    // How many rows of the output matrix are transposed at a time.
+    static int64_t part_of(int64_t vocab) { return std::max<int64_t>(4096, vocab / 256 + 1); }
+
     ggml_cgraph *             graph() const { return g; }
     const std::vector<Grad> & gradients() const { return grads; }
 
-    static constexpr size_t  max_nodes  = 4096;
-    static constexpr int64_t step       = 16;   // ggml's fast products want sums of a multiple of so many numbers
-    static constexpr int64_t vocab_part = 4096; // rows of the output matrix that are transposed at a time
+    static constexpr size_t  max_nodes = 4096;
+    static constexpr int64_t step      = 16; // ggml's fast products want sums of a multiple of so many numbers
 
 private:
     struct Use { // of a linear map
