@@ -1,6 +1,6 @@
-// Package llama is the project's only door to llama.cpp. It exports no C type. Models, contexts, samplers and adapters
-// are made by functions and freed by Close, which is idempotent; a use after Close is ErrClosed. A Model may be used by
-// any number of goroutines; a Context and a Sampler by one at a time. Nothing here aborts the process on bad input as
+// Package llama is the project's only door to llama.cpp. It exports no C type. Models, contexts, samplers, adapters and
+// trainers are made by functions and freed by Close, which is idempotent; a use after Close is ErrClosed. A Model may be used by
+// any number of goroutines; a Context, a Sampler and a Trainer by one at a time. Nothing here aborts the process on bad input as
 // long as files are checked by package gguf before they are loaded: llama.cpp itself asserts on some hostile values.
 package llama
 

@@ -29,6 +29,7 @@ type TrainerConfig struct {
 	Threads int      // zero means the number of processors
 	Poll    int      // how hard idle threads wait, 1 (sleep) to 100 (spin). Zero means 50
 	GPU     bool     // train on the GPU instead
+	Exact   bool     // go back in F32 where the base is quantised, too; otherwise in BF16 if that is faster
 }
 
 // Targets are the matrices of a layer that a pair can be trained for.
@@ -128,7 +129,7 @@ func (cfg TrainerConfig) params() (C.cen_trainer_config, error) {
 	}
 	return C.cen_trainer_config{
 		rank: C.int32_t(rank), targets: mask, context: C.int32_t(size),
-		n_threads: C.int32_t(cmp.Or(cfg.Threads, runtime.NumCPU())), poll: C.int32_t(cmp.Or(cfg.Poll, 50)), gpu: C.bool(cfg.GPU),
+		n_threads: C.int32_t(cmp.Or(cfg.Threads, runtime.NumCPU())), poll: C.int32_t(cmp.Or(cfg.Poll, 50)), gpu: C.bool(cfg.GPU), exact: C.bool(cfg.Exact),
 	}, nil
 }
 
@@ -173,19 +174,19 @@ func (t *Trainer) Close() error {
 type Block struct {
 	Tokens    []Token
 	Positions []int32
-	Documents []int32 // which document each row is of
+	Docs      []int32 // which document each row is of
 	Labels    []Token // the token that should follow a row, or -1 if nobody asks
 }
 
 // Add appends a document: tokens, and the labels of their rows.
 func (b *Block) Add(tokens, labels []Token) {
 	document := int32(0)
-	if n := len(b.Documents); n > 0 {
-		document = b.Documents[n-1] + 1
+	if n := len(b.Docs); n > 0 {
+		document = b.Docs[n-1] + 1
 	}
 	for i := range tokens {
 		b.Positions = append(b.Positions, int32(i))
-		b.Documents = append(b.Documents, document)
+		b.Docs = append(b.Docs, document)
 	}
 	b.Tokens = append(b.Tokens, tokens...)
 	b.Labels = append(b.Labels, labels...)
@@ -221,7 +222,7 @@ func (t *Trainer) run(ctx context.Context, b Block, backward bool) ([]float32, e
 	})
 	var reason *C.char
 	rc := C.cen_trainer_run(t.c, C.int32_t(len(b.Tokens)), (*C.int32_t)(&b.Tokens[0]), (*C.int32_t)(&b.Positions[0]),
-		(*C.int32_t)(&b.Documents[0]), (*C.int32_t)(&b.Labels[0]), C.bool(backward), (*C.float)(&nll[0]), &reason)
+		(*C.int32_t)(&b.Docs[0]), (*C.int32_t)(&b.Labels[0]), C.bool(backward), (*C.float)(&nll[0]), &reason)
 	if !stop() {
 		<-aborted // or it would touch what Close has freed
 		C.free(unsafe.Pointer(reason))
@@ -236,8 +237,8 @@ func (t *Trainer) run(ctx context.Context, b Block, backward bool) ([]float32, e
 // check refuses what ggml would assert on.
 func (t *Trainer) check(b Block) error {
 	n := len(b.Tokens)
-	if n == 0 || len(b.Positions) != n || len(b.Documents) != n || len(b.Labels) != n {
-		return fmt.Errorf("llama: train: %d tokens, %d positions, %d documents and %d labels do not make a block", n, len(b.Positions), len(b.Documents), len(b.Labels))
+	if n == 0 || len(b.Positions) != n || len(b.Docs) != n || len(b.Labels) != n {
+		return fmt.Errorf("llama: train: %d tokens, %d positions, %d documents and %d labels do not make a block", n, len(b.Positions), len(b.Docs), len(b.Labels))
 	}
 	if n > t.context {
 		return fmt.Errorf("llama: train: %d rows are more than the %d that a block may have", n, t.context)

@@ -313,7 +313,7 @@ func TestGradientsAreThoseOfGgmlsOwnDifferentiation(t *testing.T) {
 				for _, p := range tr.Params() {
 					values[p.Name], _ = tr.Values(p.Name)
 				}
-				wantLoss, want, err := autodifftest.Gradients(path, values, b.Tokens, b.Positions, b.Documents, b.Labels)
+				wantLoss, want, err := autodifftest.Gradients(path, values, b.Tokens, b.Positions, b.Docs, b.Labels)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -623,6 +623,15 @@ func TestAQuantisedBaseTeachesAsItsF32Twin(t *testing.T) {
 			t.Errorf("%s: losses %v and %v; the gradient of %s differs by %v, want less than %v", name, x, y, where, d, c.limit)
 		}
 		t.Logf("%s: losses %.4f and %.4f, gradients differ by at most %.1e (%s)", name, x, y, d, where)
+
+		cfg.Exact = true
+		exact := trainer(t, path, cfg)
+		shake(t, exact)
+		where, d = farthest(gradients(t, got, b), gradients(t, exact, b))
+		if d > c.limit/4 {
+			t.Errorf("%s: BF16 on the way back moves the gradient of %s by %v, want less than %v", name, where, d, c.limit/4)
+		}
+		t.Logf("%s: BF16 on the way back moves gradients by at most %.1e (%s)", name, d, where)
 	}
 }
 
@@ -704,7 +713,7 @@ func TestBlocksThatCannotBeAreErrors(t *testing.T) {
 		"label":     func(b *Block) { b.Labels[0] = 289 },
 		"position":  func(b *Block) { b.Positions[0] = -1 },
 		"too long":  func(b *Block) { b.Add(document(1, 9, every(3))) },
-		"not whole": func(b *Block) { b.Documents = b.Documents[1:] },
+		"not whole": func(b *Block) { b.Docs = b.Docs[1:] },
 	} {
 		var b Block
 		b.Add(document(1, 8, every(3)))

@@ -1,4 +1,4 @@
-// Package shim is the project's only C++: shim.h says what it offers. It has no Go API; package llama includes the
+// Package shim is the project's only C++: shim.h says what it offers, and train.h for the trainer. It has no Go API; package llama includes the
 // header and links with it. It stands apart so that a change in llama's Go files does not compile the C++ again.
 package shim
 

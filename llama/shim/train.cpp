@@ -134,7 +134,7 @@ Trainer::Trainer(const char ** paths, size_t n_paths, const cen_trainer_config &
     }
     weights = bind(params, *base);
     // ggml multiplies BF16 fast on these, and it takes half the memory.
-    if (!c.gpu && ggml_cpu_has_avx2() != 0 && ggml_is_quantized(weights.layers[0].q.w->type)) {
+    if (!c.gpu && !c.exact && ggml_cpu_has_avx2() != 0 && ggml_is_quantized(weights.layers[0].q.w->type)) {
         inputs.turned = GGML_TYPE_BF16;
     }
     alloc.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend.get())));

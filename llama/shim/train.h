@@ -16,6 +16,7 @@ typedef struct cen_trainer_config {
     int32_t  n_threads;
     int32_t  poll; // as in cen_context_params
     bool     gpu;
+    bool     exact; // keeps F32 on the way down where the base is quantised
 } cen_trainer_config;
 
 // The name of the i-th matrix that a pair may be trained for, such as "attn_q"; NULL after the last.
