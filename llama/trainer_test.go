@@ -656,6 +656,31 @@ func twin(t testing.TB, path string) string {
 	return out
 }
 
+func TestPairsBeginAsTheirSeedSays(t *testing.T) {
+	path := modelPath(t, tinyShape())
+	const a, b = "blk.1.attn_q.weight.lora_a", "blk.1.attn_q.weight.lora_b"
+	begin := func(seed uint64, name string) []float32 {
+		values, err := trainer(t, path, TrainerConfig{Seed: seed}).Values(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return values
+	}
+	one := begin(1, a)
+	if got, want := one[:3], []float32{0.08794058, 0.028527685, 0.08772749}; !slices.Equal(got, want) {
+		t.Errorf("A begins with %v, want %v on every machine", got, want)
+	}
+	if got, want := length(one)/math.Sqrt(float64(len(one))), 1/math.Sqrt(32); math.Abs(got/want-1) > 0.1 {
+		t.Errorf("A deviates by %v, want about %v", got, want)
+	}
+	if slices.Equal(one, begin(2, a)) || slices.Equal(one[:512], begin(1, "blk.0.attn_q.weight.lora_a")) {
+		t.Error("another seed, or another matrix, begins alike")
+	}
+	if got := length(begin(1, b)); got != 0 {
+		t.Errorf("B begins %v long, want 0", got)
+	}
+}
+
 func TestARunGoesOnFromItsStateToTheBit(t *testing.T) {
 	path := modelPath(t, tinyShape())
 	tokens, labels := document(9, 30, every(100))
