@@ -130,6 +130,9 @@ Base::Base(const char ** paths, size_t n, ggml_backend_t backend) {
         }
     }
     read_shape(files.front()->gguf.get());
+    for (const auto & f : files) {
+        f->gguf.reset(); // its vocabulary is tens of megabytes
+    }
 }
 
 Base::~Base() = default;
