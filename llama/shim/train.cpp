@@ -49,11 +49,12 @@ struct Block {
     std::vector<ggml_tensor *> hidden; // what goes into each layer, and what comes out of the last
 };
 
-// How many of so many rows go through the output matrix at once: 64 or more, as long as their probabilities take no more
-// than 160 MiB, and each time about as many.
+// How many rows go through the output matrix at once: 64 or more, as long as their probabilities take no more than 160 MiB.
+int64_t most_at_once(int64_t vocab) { return std::max<int64_t>(64, (160 << 20) / (vocab * 4)); }
+
+// How many of so many do, if it is about as many each time.
 int64_t chunk_of(int64_t rows, int64_t vocab) {
-    const int64_t most  = std::max<int64_t>(64, (160 << 20) / (vocab * 4));
-    const int64_t times = std::max<int64_t>(1, (rows + most - 1) / most);
+    const int64_t times = std::max<int64_t>(1, (rows + most_at_once(vocab) - 1) / most_at_once(vocab));
     return (rows + times - 1) / times;
 }
 
@@ -73,7 +74,7 @@ public:
     std::atomic<bool> abort{ false };
 
 private:
-    void  prepare(int64_t rows, int64_t wanted, Inputs & in, Block & b);
+    void  prepare(int64_t rows);
     void  fill(const Rows & rows);
     void  forward();
     void  head(const Rows & rows, bool backward, float * nll);
@@ -151,17 +152,17 @@ Trainer::Trainer(const char ** paths, size_t n_paths, const cen_trainer_config &
     ggml_backend_tensor_set(inputs.iota, iota.data(), 0, n * sizeof(int32_t));
 }
 
-// The memory of a block is kept for the next one of the same size.
-void Trainer::prepare(int64_t n, int64_t wanted, Inputs & in, Block & b) {
+// The memory of a block is kept for the next one of as many rows.
+void Trainer::prepare(int64_t n) {
     const int64_t rows = round_up(n, 32);
-    if (b.ctx != nullptr && b.rows == rows && b.wanted == wanted) {
+    if (block.ctx != nullptr && block.rows == rows) {
         return;
     }
-    const Shape & s = base->shape();
-    b               = Block{};
-    b.rows          = rows;
-    b.wanted        = wanted;
-    b.chunk         = chunk_of(wanted, s.vocab);
+    const Shape & s  = base->shape();
+    Inputs &      in = inputs;
+    Block &       b  = block;
+    b                = Block{};
+    b.rows           = rows;
     b.ctx.reset(ggml_init({ ggml_tensor_overhead() * (16 + s.layers), nullptr, true }));
     const auto numbers = [&](int64_t n0, int64_t n1) { return ggml_new_tensor_2d(b.ctx.get(), GGML_TYPE_F32, n0, n1); };
     const auto whole   = [&](int64_t n0) { return ggml_new_tensor_1d(b.ctx.get(), GGML_TYPE_I32, n0); };
@@ -174,13 +175,11 @@ void Trainer::prepare(int64_t n, int64_t wanted, Inputs & in, Block & b) {
     for (int64_t l = 0; l <= s.layers; l++) {
         b.hidden.push_back(numbers(s.embed, rows));
     }
-    if (wanted > 0) {
-        b.which  = whole(wanted);
-        b.top    = numbers(s.embed, wanted);
-        b.normed = numbers(s.embed, wanted);
-        b.dtop   = numbers(s.embed, wanted);
-        b.probs  = numbers(s.vocab, b.chunk);
-    }
+    b.which  = whole(rows);
+    b.top    = numbers(s.embed, rows);
+    b.normed = numbers(s.embed, rows);
+    b.dtop   = numbers(s.embed, rows);
+    b.probs  = numbers(s.vocab, std::min(rows, most_at_once(s.vocab)));
     b.buffer.reset(ggml_backend_alloc_ctx_tensors(b.ctx.get(), backend.get()));
     if (b.buffer == nullptr) {
         b.ctx.reset();
@@ -221,7 +220,9 @@ void Trainer::fill(const Rows & r) {
 
 void Trainer::run(const Rows & r, bool with_gradient, float * nll) {
     const int64_t wanted = std::count_if(r.label, r.label + r.n, [](int32_t l) { return l >= 0; });
-    prepare(r.n, wanted, inputs, block);
+    prepare(r.n);
+    block.wanted = wanted;
+    block.chunk  = chunk_of(wanted, base->shape().vocab);
     fill(r);
     if (wanted == 0) {
         return;
@@ -245,9 +246,10 @@ void Trainer::forward() {
 }
 
 void Trainer::head(const Rows & r, bool with_gradient, float * nll) {
-    Graph g = graph();
-    g.store(g.rows(block.hidden.back(), block.which), block.top);
-    g.store(g.norm(weights.norm, block.top), block.normed);
+    Graph         g   = graph();
+    ggml_tensor * top = g.rows(block.hidden.back(), g.begin(block.which, block.wanted));
+    g.store(top, g.columns(block.top, 0, block.wanted));
+    g.store(g.norm(weights.norm, top), g.columns(block.normed, 0, block.wanted));
     compute(g);
 
     std::vector<int32_t> label;
@@ -299,8 +301,9 @@ Graph Trainer::head_graph(int64_t first, int64_t n) {
 
 // Rows without a label have no gradient at the top.
 void Trainer::head_backward() {
-    Graph g = graph();
-    g.store(g.norm_backward(weights.norm, block.top, block.dtop), block.dtop);
+    Graph         g    = graph();
+    ggml_tensor * dtop = g.columns(block.dtop, 0, block.wanted);
+    g.store(g.norm_backward(weights.norm, g.columns(block.top, 0, block.wanted), dtop), dtop);
     compute(g);
 
     const int64_t        width = base->shape().embed;
@@ -375,7 +378,8 @@ void Trainer::collect(const Grad & part) {
 
 // Nothing is computed: the largest graphs are laid out, and what they would take is added to what is there.
 int64_t Trainer::memory() {
-    prepare(config.context, config.context, inputs, block);
+    prepare(config.context);
+    block.chunk     = chunk_of(config.context, base->shape().vocab);
     int64_t    most = 0;
     const auto take = [&](const Graph & g) {
         for (int i = 0; i < ggml_graph_n_nodes(g.graph()); i++) {

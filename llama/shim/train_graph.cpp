@@ -32,6 +32,8 @@ ggml_tensor * Graph::columns(ggml_tensor * x, int64_t first, int64_t n) {
     return ggml_view_2d(ctx.get(), x, x->ne[0], n, x->nb[1], first * x->nb[1]);
 }
 
+ggml_tensor * Graph::begin(ggml_tensor * list, int64_t n) { return ggml_view_1d(ctx.get(), list, n, 0); }
+
 ggml_tensor * Graph::embed(ggml_tensor * table, ggml_tensor * tokens) { return rows(table, tokens); }
 
 ggml_tensor * Graph::flip(ggml_tensor * a) {
@@ -48,7 +50,7 @@ ggml_tensor * Graph::weights(ggml_tensor * w, int64_t first, int64_t n) {
     if (w->type == GGML_TYPE_F32) {
         return part;
     }
-    return rows(part, ggml_view_1d(ctx.get(), in.iota, n, 0));
+    return rows(part, begin(in.iota, n));
 }
 
 // Where the base is quantised nothing is multiplied exactly on the way up, so it need not be on the way down.

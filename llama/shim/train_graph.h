@@ -45,6 +45,7 @@ public:
 
     ggml_tensor * rows(ggml_tensor * x, ggml_tensor * which);
     ggml_tensor * columns(ggml_tensor * x, int64_t first, int64_t n); // a view
+    ggml_tensor * begin(ggml_tensor * list, int64_t n);               // a view
     void          store(ggml_tensor * from, ggml_tensor * to);
 
     // How many rows of the output matrix are transposed at a time.
