@@ -13,31 +13,7 @@ import (
 // all the time; else a machine that is asked now and then to compute along for a while. That the input is the same is seen
 // to in boundary.go.
 
-const (
-	auditFor = 30 * time.Second // in which a machine that computes along has to have something to compare
-	kept     = 256              // windows of each stage that are remembered
-)
-
-// ledger is what the stages of a chain have committed themselves to. Chain.mu guards it.
-type ledger struct {
-	windows  map[windowKey]*wire.WinCommit
-	order    []windowKey
-	compared int
-}
-
-// windowKey names a window of one machine.
-type windowKey struct {
-	stage uint16
-	node  centram.PeerID
-	lane  uint16
-	first uint32
-}
-
-// forget gives up what was committed to: that of a liar would speak against whoever comes next.
-func (l *ledger) forget() {
-	clear(l.windows)
-	l.order = nil
-}
+const auditFor = 30 * time.Second // in which a machine that computes along has to have something to compare
 
 // has says whether a machine is part of the chain, or computes along with a part. c.mu is held.
 func (c *Chain) has(r *remote) bool {
@@ -51,29 +27,21 @@ func (c *Chain) committed(r *remote, m *wire.WinCommit) {
 	if m.Chain != c.id || m.Stage != r.stage || m.End-m.First != wire.CommitTokens || !c.has(r) || !c.fits(r, m) {
 		return
 	}
-	l := &c.ledger
-	key := windowKey{r.stage, r.id, m.Lane, m.First}
-	if l.windows[key] == nil {
-		l.order = append(l.order, key)
-	}
-	l.windows[key] = m
-	if len(l.order) > kept*len(c.cfg.Stages) {
-		delete(l.windows, l.order[0])
-		l.order = l.order[1:]
-	}
-	for other, theirs := range l.windows {
-		if other.stage != r.stage || other.node == r.id || other.lane != m.Lane || other.first != m.First {
-			continue
-		}
-		if theirs.In != m.In || theirs.Adapters != m.Adapters {
-			continue // of another text, or of one that has come by another way
-		}
-		l.compared++
-		if agree(theirs, m) {
-			continue
-		}
-		c.disagree(r.stage, r.id, other.node)
+	d := c.dueFor(m.Lane, m.First, r.done())
+	if d == nil {
 		return
+	}
+	// Only what came of the same frames is compared. The same text at another time may come to something else: in another
+	// batch it is rounded otherwise, and of a prompt that was read in two parts two rows were wanted.
+	for id, theirs := range d.commits {
+		if theirs.Stage != r.stage || id == r.id || theirs.In != m.In || theirs.Adapters != m.Adapters {
+			continue
+		}
+		c.compared++
+		if !agree(theirs, m) {
+			c.disagree(r.stage, r.id, id)
+			return
+		}
 	}
 }
 
@@ -85,7 +53,6 @@ func (c *Chain) disagree(stage uint16, a, b centram.PeerID) {
 		a, b = b, a
 	}
 	c.distrusted = append(c.distrusted, b)
-	c.ledger.forget()
 	if s := c.standbys[stage]; s != nil {
 		delete(c.standbys, stage)
 		s.x.Abort()
@@ -151,7 +118,7 @@ func (c *Chain) auditOne() error {
 	}
 	c.mu.Lock()
 	number := uint16(1 + rand.IntN(len(c.remote)))
-	stage, epoch, before := c.stages[number], c.epoch, c.ledger.compared
+	stage, epoch, before := c.stages[number], c.epoch, c.compared
 	busy := c.standbys[number] != nil || len(c.flight) == 0
 	c.mu.Unlock()
 	if busy {
@@ -184,7 +151,7 @@ func (c *Chain) auditOne() error {
 	defer tick.Stop()
 	for until := time.Now().Add(auditFor); time.Now().Before(until); {
 		c.mu.Lock()
-		over := c.ledger.compared > before || c.epoch != epoch
+		over := c.compared > before || c.epoch != epoch
 		c.mu.Unlock()
 		if over {
 			return nil
@@ -221,5 +188,5 @@ func (c *Chain) accompany(r *remote, epoch uint32) error {
 func (c *Chain) Audited() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ledger.compared
+	return c.compared
 }

@@ -96,10 +96,7 @@ func (c *Chain) dueFor(lane uint16, first, by uint32) *dueWindow {
 // fits holds a commitment against those to the other ends of the same boundaries. It is false if it cannot be true: then the
 // machine is dealt with. c.mu is held.
 func (c *Chain) fits(r *remote, m *wire.WinCommit) bool {
-	r.mu.Lock()
-	by := r.seq
-	r.mu.Unlock()
-	d := c.dueFor(m.Lane, m.First, by)
+	d := c.dueFor(m.Lane, m.First, r.done())
 	if d == nil || m.Adapters != d.adapters {
 		return true // to other work: begun in another epoch, filled into a cache, or made up. If it is made up, this is missing
 	}

@@ -88,9 +88,9 @@ type Chain struct {
 	frames     map[uint32]unanswered
 	refill     uint16 // the first stage whose cache may not be what it should be; 0: all are
 	pace       pace
-	took       recent                 // by the first stage
-	accusers   map[centram.PeerID]int // how often a node has said that another sends what cannot be right
-	ledger     ledger
+	took       recent                            // by the first stage
+	accusers   map[centram.PeerID]int            // how often a node has said that another sends what cannot be right
+	compared   int                               // commitments, against others
 	failed     []centram.PeerID                  // in the order in which they did
 	auditor    *remote                           // who computes along for a while
 	tainted    map[uint16]bool                   // lanes whose text may have been computed wrongly
@@ -123,6 +123,13 @@ type remote struct {
 	closed *wire.HLClose // what it has done, by its own account
 }
 
+// done is the last frame that it has computed.
+func (r *remote) done() uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seq
+}
+
 func (r *remote) over() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,7 +145,6 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	c := &Chain{
 		Text: cfg.Text, cfg: cfg, log: cfg.Log, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
 		gate: newGate(), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
-		ledger:  ledger{windows: map[windowKey]*wire.WinCommit{}},
 		tainted: map[uint16]bool{}, sending: windows{}, hearing: windows{}, doubted: map[centram.PeerID]centram.PeerID{},
 		accusers: map[centram.PeerID]int{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
 	}

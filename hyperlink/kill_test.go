@@ -18,6 +18,7 @@ import (
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/hyperlink"
 	"github.com/centram/centram/p2p/p2ptest"
+	"github.com/centram/centram/p2p/wire"
 )
 
 var (
@@ -364,5 +365,40 @@ func TestMachinesGiveTheirAccountAtTheEnd(t *testing.T) {
 				t.Errorf("stage %d: %d tokens in, %d out, %d bytes, want 29, 29 and %d", a.Stage, a.TokensIn, a.TokensOut, a.Bytes, 29*oracleWidth*4)
 			}
 		}
+	})
+}
+
+// A text that was read in two parts had two rows wanted of it. Another machine that reads it at once, later, does not
+// contradict that.
+func TestATextThatIsReadOtherwiseLaterIsNoLie(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPark(t, 3, 3, p2ptest.Faults{})
+		p.auditEvery = time.Hour
+		c, err := p.chain(2, 1, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		text := prompts(1, wire.CommitTokens)[0]
+		read := func(from, to int) {
+			t.Helper()
+			var b engine.Batch
+			for i := from; i < to; i++ {
+				b.Rows = append(b.Rows, engine.Row{Token: text[i], Pos: i, Logits: i == to-1})
+			}
+			if _, err := c.Step(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		read(0, len(text)/2)
+		read(len(text)/2, len(text))
+		time.Sleep(time.Second) // the commitment comes
+		p.kill(c.Stages()[1].Node)
+		if err := c.Trim(0, 0); err != nil {
+			t.Fatal(err)
+		}
+		read(0, len(text))
+		time.Sleep(time.Second)
+		p.reports.wantNone(t, " wrong: ")
 	})
 }

@@ -247,9 +247,6 @@ func (c *Chain) switchTo(r *remote, cause wire.RerouteCause, shadowed bool) {
 	c.mu.Lock()
 	c.epoch++
 	c.expectAnew()
-	if cause == wire.StageWrong {
-		c.ledger.forget()
-	}
 	old := c.remote[r.stage-1]
 	c.remote[r.stage-1] = r
 	c.stages = slices.Clone(c.stages)
