@@ -23,6 +23,7 @@ type ChatRequest struct {
 	JSONSchema        string          `json:"json_schema"` // or empty
 	GBNF              string          `json:"grammar"`     // or empty
 	Continue          bool            `json:"continue"`    // go on with the last message, the assistant's
+	NoAnswer          bool            `json:"no_answer"`   // end with the last message, without the beginning of an answer
 }
 
 // ChatPrompt is what a chat template made of a conversation.

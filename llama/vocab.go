@@ -71,3 +71,13 @@ func (m *Model) EndOfGeneration(t Token) bool {
 	defer done()
 	return t >= 0 && t < Token(C.llama_vocab_n_tokens(m.vocab)) && bool(C.llama_vocab_is_eog(m.vocab, C.llama_token(t)))
 }
+
+// End is the token that ends a text, or -1 if the model has none.
+func (m *Model) End() Token {
+	done, err := m.acquire()
+	if err != nil {
+		return -1
+	}
+	defer done()
+	return max(Token(C.llama_vocab_eos(m.vocab)), -1)
+}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // totalMemory is what this process may use at most: the machine's memory, or less in a container. Zero means unknown.
@@ -39,4 +41,13 @@ func meminfo(name string) uint64 {
 		}
 	}
 	return 0
+}
+
+// peakMemory is the most that this process has had.
+func peakMemory() uint64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return uint64(u.Maxrss) << 10
 }

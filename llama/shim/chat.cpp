@@ -39,6 +39,9 @@ cen_chat * cen_chat_apply(const cen_templates * t, const llama_model * model, co
         in.parallel_tool_calls = r.at("parallel_tool_calls").get<bool>();
         in.json_schema         = r.at("json_schema").get<std::string>();
         in.grammar             = r.at("grammar").get<std::string>();
+        if (r.at("no_answer").get<bool>()) {
+            in.add_generation_prompt = false;
+        }
         if (r.at("continue").get<bool>()) {
             in.add_generation_prompt  = false;
             in.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;

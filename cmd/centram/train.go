@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/lora"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) trainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "train --model MODEL --data FILE... --out FILE", Short: "Teach a model something new with an adapter", Args: cobra.NoArgs,
+		Long: "Train a LoRA adapter for a model. The model stays as it is; what it learns is in the adapter's file.\n" +
+			"The data are texts (.txt, .md), or JSON lines of {\"text\": ...} or {\"messages\": [...]}; of conversations only the\n" +
+			"assistant's answers are learnt. A part is kept aside to see whether what is learnt holds for what was not seen.\n" +
+			"A training that was stopped goes on where it was when the same command is given again.",
+		Example: "  centram train --model qwen --data notes/ --out notes.gguf\n" +
+			"  centram train --model qwen --data chats.jsonl --rank 8 --target all --steps 200 --out mine.gguf",
+	}
+	var cfg lora.Config
+	flags := cmd.Flags()
+	model := flags.StringP("model", "m", "", "`name` or file of the model")
+	flags.StringSliceVar(&cfg.Data, "data", nil, "`files` and folders to learn from")
+	flags.StringVarP(&cfg.Out, "out", "o", "adapter.gguf", "`file` to write the adapter to")
+	flags.IntVar(&cfg.Rank, "rank", 16, "`number` of columns of each pair: more can learn more, and take more room")
+	target := flags.String("target", "q,k,v,o", "`matrices` that get a pair: some of "+targetNames()+", or all")
+	flags.IntVar(&cfg.Context, "ctx", 512, "`tokens` that are looked at together")
+	flags.IntVar(&cfg.Steps, "steps", 0, "`number` of steps (once through the data)")
+	flags.IntVar(&cfg.Blocks, "batch", 1, "`number` of stretches of --ctx tokens in a step")
+	flags.Float64Var(&cfg.Rate, "lr", 2e-4, "learning `rate`")
+	flags.Float64Var(&cfg.Held, "held-out", 0.1, "`part` of the data that is not trained on")
+	flags.Uint64Var(&cfg.Seed, "seed", 0, "`number` that decides all that is random")
+	flags.IntVar(&cfg.Threads, "threads", 0, "`number` of threads (one for each processor)")
+	asJSON := flags.Bool("json", false, "print a line of JSON for each step")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if len(cfg.Data) == 0 {
+			return usageError{errors.New("there is nothing to learn from"), "Name files or folders with --data."}
+		}
+		if cfg.Targets, err = targets(*target); err != nil {
+			return err
+		}
+		ctx, stop := untilSignal(cmd.Context())
+		defer stop()
+		if _, cfg.Model, err = a.modelFile(ctx, *model); err != nil {
+			return err
+		}
+		cfg.Name, cfg.Memory = strings.TrimSuffix(filepath.Base(cfg.Out), ".gguf"), freeMemory()
+		return a.train(ctx, cfg, *asJSON)
+	}
+	return cmd
+}
+
+func (a *app) train(ctx context.Context, cfg lora.Config, asJSON bool) error {
+	lines := json.NewEncoder(a.out)
+	show := &trainLine{app: a}
+	e, err := lora.Run(ctx, cfg, func(e lora.Event) {
+		if !asJSON {
+			show.event(e)
+		} else if e.Stage != lora.Done {
+			_ = lines.Encode(e)
+		}
+	})
+	show.clear()
+	if errors.Is(err, context.Canceled) {
+		return centram.Errorf(centram.Unavailable, "the training was stopped").WithHint("Give the same command again to go on.")
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return lines.Encode(trained{e, peakMemory()})
+	}
+	fmt.Fprintln(a.out, cfg.Out)
+	a.hint("On what was held out the loss went from %.3f to %.3f nats a token, at %.0f tokens a second.", e.HeldBefore, e.HeldAfter, e.TokensPerSecond)
+	if e.HeldAfter >= e.HeldBefore {
+		a.hint("That is no gain: the adapter has not learnt what holds for other texts of the kind. More data may help, or fewer steps.")
+	}
+	return nil
+}
+
+// trained is the last line of --json.
+type trained struct {
+	lora.Event
+	PeakMemory uint64 `json:"peak_rss_bytes"`
+}
+
+// short names of the matrices, as PEFT has them.
+var shortTargets = [][2]string{
+	{"q", "attn_q"}, {"k", "attn_k"}, {"v", "attn_v"}, {"o", "attn_output"}, {"gate", "ffn_gate"}, {"up", "ffn_up"}, {"down", "ffn_down"},
+}
+
+func targetNames() string {
+	var names []string
+	for _, t := range shortTargets {
+		names = append(names, t[0])
+	}
+	return strings.Join(names, ",")
+}
+
+// targets reads a list of matrices, by their short names or their own.
+func targets(list string) ([]string, error) {
+	if list == "all" {
+		list = targetNames()
+	}
+	var out []string
+next:
+	for _, name := range strings.Split(list, ",") {
+		for _, t := range shortTargets {
+			if name = strings.TrimSpace(name); name == t[0] || name == t[1] {
+				out = append(out, t[1])
+				continue next
+			}
+		}
+		return nil, usageError{fmt.Errorf("there is no matrix %q to train", name), "Those are " + targetNames() + ", or all."}
+	}
+	return out, nil
+}
+
+// trainLine shows how far a training is: on a terminal as a line that changes, elsewhere as a line now and then.
+type trainLine struct {
+	app   *app
+	shown time.Time
+	dirty bool
+}
+
+func (l *trainLine) event(e lora.Event) {
+	if l.app.quiet {
+		return
+	}
+	line, often := trainText(e), terminal(l.app.err)
+	switch pause := time.Since(l.shown); {
+	case line == "", often && pause < 100*time.Millisecond && e.Stage == lora.Train, !often && pause < 10*time.Second && e.Stage == lora.Train:
+		return
+	}
+	l.shown = time.Now()
+	if often {
+		fmt.Fprintf(l.app.err, "\r%s\x1b[K", line)
+		l.dirty = true
+		return
+	}
+	fmt.Fprintln(l.app.err, line)
+}
+
+func (l *trainLine) clear() {
+	if l.dirty {
+		fmt.Fprint(l.app.err, "\r\x1b[K")
+	}
+}
+
+func trainText(e lora.Event) string {
+	switch e.Stage {
+	case lora.Reading:
+		return "reading the data"
+	case lora.Before:
+		return fmt.Sprintf("training %d numbers; that needs about %s of memory", e.Parameters, bytesText(int64(e.MemoryBytes)))
+	case lora.Train:
+		const width = 20
+		done := e.Step * width / max(e.Steps, 1)
+		return fmt.Sprintf("[%s%s] step %d of %d, loss %.3f, %.0f tokens a second, %v left", strings.Repeat("#", done), strings.Repeat(".", width-done),
+			e.Step, e.Steps, e.Loss, e.TokensPerSecond, time.Duration(e.SecondsLeft*float64(time.Second)).Round(time.Second))
+	case lora.After:
+		return "looking at what was held out"
+	}
+	return ""
+}

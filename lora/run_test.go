@@ -1,0 +1,330 @@
+package lora
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/llama"
+)
+
+// TestMain can be a training in a process of its own, to be killed.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("CENTRAM_TRAIN_IN"); dir != "" {
+		cfg := small(dir)
+		cfg.SaveEvery = 1
+		if _, err := Run(context.Background(), cfg, func(e Event) { fmt.Println(e.Stage, e.Step) }); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// folder holds a toy model of random weights, and texts of which every word follows from the one before.
+func folder(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "model.gguf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := gguf.Generate(f, gguf.Toy(), 1); err != nil {
+		t.Fatal(err)
+	}
+	words := []string{"ala ", "belo ", "cira ", "dumo ", "efta "}
+	for i := range 40 {
+		var text strings.Builder
+		for j := range 30 {
+			text.WriteString(words[(i+j*(1+i%2))%len(words)])
+		}
+		write(t, filepath.Join(dir, "data", fmt.Sprintf("%02d.txt", i)), text.String())
+	}
+	return dir
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func small(dir string) Config {
+	return Config{
+		Model: filepath.Join(dir, "model.gguf"), Data: []string{filepath.Join(dir, "data")}, Out: filepath.Join(dir, "adapter.gguf"),
+		Rank: 4, Targets: llama.Targets(), Context: 64, Threads: 1, Steps: 30, Rate: 0.01, Held: 0.2,
+	}
+}
+
+func TestTrainingLearnsWhatIsNotInTheTrainingDataToo(t *testing.T) {
+	dir := folder(t)
+	cfg := small(dir)
+	cfg.Steps = 60
+	var stages []Stage
+	e, err := Run(t.Context(), cfg, func(e Event) {
+		if n := len(stages); n == 0 || stages[n-1] != e.Stage {
+			stages = append(stages, e.Stage)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.HeldBefore-e.HeldAfter < 1 {
+		t.Errorf("the loss on what was held out went from %.2f to %.2f, want at least 1 less", e.HeldBefore, e.HeldAfter)
+	}
+	if got, want := fmt.Sprint(stages), "[reading before train after done]"; got != want {
+		t.Errorf("got the stages %s, want %s", got, want)
+	}
+	if _, err := os.Stat(cfg.Out + ".training"); err == nil {
+		t.Error("what was saved on the way is still there, want it removed")
+	}
+	// llama.cpp itself says of the same text what the training said.
+	m, err := llama.LoadModel(t.Context(), []string{cfg.Model}, llama.ModelConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	a, err := m.LoadAdapter(cfg.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	before, after := perplexed(t, m, nil), perplexed(t, m, a)
+	if before-after < 1 {
+		t.Errorf("llama.cpp's loss is %.2f without the adapter and %.2f with it, want at least 1 less", before, after)
+	}
+}
+
+// perplexed is llama.cpp's loss on a text of the kind that was learnt.
+func perplexed(t *testing.T, m *llama.Model, a *llama.Adapter) float64 {
+	t.Helper()
+	c, err := m.NewContext(llama.ContextConfig{Size: 128, Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if a != nil {
+		if err := c.SetAdapters([]*llama.Adapter{a}, []float32{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tokens, err := m.Tokenize("cira dumo efta ala belo cira dumo efta ala belo ", true, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b llama.Batch
+	for i, tok := range tokens {
+		b.Add(tok, i, 0, true)
+	}
+	if err := c.Decode(&b); err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for i, next := range tokens[1:] {
+		logits, err := c.Logits(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := 0.0
+		for _, l := range logits {
+			all += math.Exp(float64(l))
+		}
+		sum += math.Log(all) - float64(logits[next])
+	}
+	return sum / float64(len(tokens)-1)
+}
+
+func adapterBytes(t *testing.T, dir string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(small(dir).Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestAKilledTrainingGoesOnToTheSameBytes(t *testing.T) {
+	dir := folder(t)
+	if _, err := Run(t.Context(), small(dir), nil); err != nil {
+		t.Fatal(err)
+	}
+	want := adapterBytes(t, dir)
+	kills := 50
+	if testing.Short() {
+		kills = 5
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for done := 0; done < kills; {
+		if err := os.Remove(small(dir).Out); err != nil {
+			t.Fatal(err)
+		}
+		for killed := true; killed; {
+			killed = train(t, dir, done < kills, time.Duration(20+rng.IntN(400))*time.Millisecond)
+			if killed {
+				done++
+			}
+		}
+		if got := adapterBytes(t, dir); !bytes.Equal(got, want) {
+			t.Fatalf("after %d kills the adapter has other bytes", done)
+		}
+	}
+}
+
+// train runs a training in a process of its own, and says whether it was killed before it was done.
+func train(t *testing.T, dir string, kill bool, after time.Duration) (killed bool) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "CENTRAM_TRAIN_IN="+dir)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if kill {
+		defer time.AfterFunc(after, func() { _ = cmd.Process.Kill() }).Stop()
+	}
+	err := cmd.Wait()
+	if killed = cmd.ProcessState.ExitCode() == -1; err != nil && !killed {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	return killed
+}
+
+func TestACancelledTrainingSaysSoAndGoesOn(t *testing.T) {
+	dir := folder(t)
+	cfg := small(dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := Run(ctx, cfg, func(e Event) {
+		if e.Step == 7 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want that it was cancelled", err)
+	}
+	first := -1
+	e, err := Run(t.Context(), cfg, func(e Event) {
+		if e.Stage == Train && first < 0 {
+			first = e.Step
+		}
+	})
+	if err != nil || !e.Resumed || first != 8 || e.HeldBefore == 0 {
+		t.Errorf("got %+v, %v, with step %d first; want it to go on with step 8", e, err, first)
+	}
+}
+
+func TestRefusalsNameTheCause(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(t *testing.T, dir string, cfg *Config)
+		code   centram.Code
+		says   string
+	}{
+		"no data": {func(_ *testing.T, dir string, cfg *Config) { cfg.Data = []string{filepath.Join(dir, "nothing")} }, centram.NotFound, "nothing"},
+		"a broken line": {func(t *testing.T, dir string, cfg *Config) {
+			write(t, filepath.Join(dir, "data", "chat.jsonl"), "{\"text\": \"fine\"}\n{\"text\": }\n")
+		}, centram.Invalid, "line 2"},
+		"too little memory":  {func(_ *testing.T, _ string, cfg *Config) { cfg.Memory = 1 << 20 }, centram.TooLarge, "memory"},
+		"a rate of 7":        {func(_ *testing.T, _ string, cfg *Config) { cfg.Rate = 7 }, centram.Invalid, "rate"},
+		"no model":           {func(_ *testing.T, dir string, cfg *Config) { cfg.Model = filepath.Join(dir, "data", "00.txt") }, centram.Invalid, "00.txt"},
+		"another's training": {func(t *testing.T, _ string, cfg *Config) { saved(t, *cfg); cfg.Rank = 3 }, centram.Conflict, "other data or settings"},
+		"a damaged state": {func(t *testing.T, _ string, cfg *Config) {
+			b := saved(t, *cfg)
+			b[len(b)/2] ^= 1
+			write(t, cfg.Out+".training", string(b))
+		}, centram.Invalid, "damaged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := folder(t)
+			cfg := small(dir)
+			c.change(t, dir, &cfg)
+			_, err := Run(t.Context(), cfg, nil)
+			if err == nil || centram.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v (%s), want %s with %q", err, centram.CodeOf(err), c.code, c.says)
+			}
+		})
+	}
+}
+
+// saved is the state of a training that was stopped.
+func saved(t *testing.T, cfg Config) []byte {
+	t.Helper()
+	cfg.SaveEvery = 1
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if _, err := Run(ctx, cfg, func(e Event) {
+		if e.Step == 2 {
+			cancel()
+		}
+	}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want that it was cancelled", err)
+	}
+	b, err := os.ReadFile(cfg.Out + ".training")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestEveryPrefixOfASavedStateIsRefused(t *testing.T) {
+	b := saved(t, small(folder(t)))
+	if _, _, _, err := parseState(b); err != nil {
+		t.Fatal(err)
+	}
+	for n := range b {
+		if n > 2000 && n < len(b)-2000 && n%997 != 0 {
+			continue
+		}
+		if _, _, _, err := parseState(b[:n]); err == nil {
+			t.Fatalf("%d of %d bytes were read, want an error", n, len(b))
+		}
+	}
+}
+
+func FuzzState(f *testing.F) {
+	f.Add([]byte(stateMagic))
+	f.Fuzz(func(t *testing.T, b []byte) { _, _, _, _ = parseState(b) })
+}
+
+func TestTheRateRisesAndFalls(t *testing.T) {
+	c := Config{Steps: 100, Rate: 1}.orDefaults()
+	for step, want := range map[int]float64{0: 0.2, 4: 1, 5: 1, 99: 0.1} {
+		if got := c.rate(step); math.Abs(got-want) > 0.01 {
+			t.Errorf("at step %d the rate is %v, want %v", step, got, want)
+		}
+	}
+}
+
+// Of a conversation the answers alone are learnt, in the words of the model's own template.
+func TestConversationsAreTrainedOn(t *testing.T) {
+	dir := folder(t)
+	data := filepath.Join(dir, "chats.jsonl")
+	var lines strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&lines, `{"messages":[{"role":"user","content":"number %d?"},{"role":"assistant","content":"yes yes yes"}]}`+"\n", i)
+	}
+	write(t, data, lines.String())
+	cfg := small(dir)
+	cfg.Data = []string{data}
+	e, err := Run(t.Context(), cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.HeldAfter > 1 || e.HeldBefore < 3 {
+		t.Errorf("the loss of the answers went from %.2f to %.2f, want it to fall below 1", e.HeldBefore, e.HeldAfter)
+	}
+}

@@ -1,0 +1,194 @@
+package lora
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/llama"
+)
+
+// What is saved of a run, little-endian: the magic, the run's id, the length of the event in JSON and the event, how many
+// parameters there are, whether there are moments (1 or 0), the parameters, both moments of AdamW, and the SHA-256 of all that.
+const stateMagic = "centram training state 1\n"
+
+// state is the file of what is saved.
+func (r *run) state() string { return r.cfg.Out + ".training" }
+
+// digest is of all that the outcome depends on, but for the processor: what is learnt, how, and of what model's shape.
+func (r *run) digest() [32]byte {
+	h := sha256.New()
+	c := r.cfg
+	c.Model, c.Data, c.Out, c.Name, c.SaveEvery, c.Memory = "", nil, "", "", 0, 0
+	b, err := json.Marshal(struct {
+		Config     Config
+		Parameters uint64
+		Size       int64
+	}{c, r.base.summary.Parameters, r.base.summary.SizeBytes})
+	if err != nil {
+		panic(err) // it is numbers and words
+	}
+	h.Write(b)
+	for _, b := range r.train {
+		for _, list := range [][]int32{b.Tokens, b.Positions, b.Docs, b.Labels} {
+			_ = binary.Write(h, binary.LittleEndian, list)
+		}
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// save writes the state beside the adapter.
+func (r *run) save() error {
+	s := r.trainer.State()
+	event, err := json.Marshal(r.now)
+	if err != nil {
+		return fmt.Errorf("encode the state: %w", err)
+	}
+	var b bytes.Buffer
+	b.Grow(4*(len(s.Values)+len(s.M)+len(s.V)) + 4096)
+	b.WriteString(stateMagic)
+	b.Write(r.id[:])
+	moments := uint64(min(len(s.M), 1))
+	for _, v := range []any{uint64(len(event)), event, uint64(len(s.Values)), moments, s.Values, s.M, s.V} {
+		_ = binary.Write(&b, binary.LittleEndian, v)
+	}
+	sum := sha256.Sum256(b.Bytes())
+	b.Write(sum[:])
+	if err := replace(r.state(), b.Bytes()); err != nil {
+		return fmt.Errorf("save the training: %w", err)
+	}
+	return nil
+}
+
+// resume goes on from what was saved, if there is anything.
+func (r *run) resume() error {
+	b, err := os.ReadFile(r.state())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read what was saved: %w", err)
+	}
+	id, event, s, err := parseState(b)
+	if err != nil {
+		return centram.Errorf(centram.Invalid, "%s cannot be read: %w", r.state(), err).WithHint("Remove it to begin anew.")
+	}
+	if id != r.id {
+		return centram.Errorf(centram.Conflict, "%s is of a training with other data or settings", r.state()).
+			WithHint("Finish that with what it was begun with, remove the file to begin anew, or write to another file.")
+	}
+	if err := r.trainer.SetState(s); err != nil {
+		return err
+	}
+	event.MemoryBytes, event.Parameters, event.Resumed = r.now.MemoryBytes, r.now.Parameters, true
+	r.now = event
+	return nil
+}
+
+// parseState reads what save writes.
+func parseState(b []byte) (id [32]byte, event Event, s llama.TrainerState, err error) {
+	bad := func(why string) ([32]byte, Event, llama.TrainerState, error) {
+		return id, Event{}, llama.TrainerState{}, errors.New(why)
+	}
+	body, ok := bytes.CutPrefix(b, []byte(stateMagic))
+	if !ok || len(body) < 2*sha256.Size+8 {
+		return bad("it is no saved training, or of another version")
+	}
+	end := len(b) - sha256.Size
+	if sum := sha256.Sum256(b[:end]); !bytes.Equal(sum[:], b[end:]) {
+		return bad("it is damaged")
+	}
+	body = body[:len(body)-sha256.Size]
+	copy(id[:], body)
+	body = body[sha256.Size:]
+	n := binary.LittleEndian.Uint64(body)
+	if body = body[8:]; n > uint64(len(body)) || uint64(len(body))-n < 16 {
+		return bad("it is too short")
+	}
+	if err := json.Unmarshal(body[:n], &event); err != nil {
+		return bad("its head is damaged: " + err.Error())
+	}
+	body = body[n:]
+	values, moments := binary.LittleEndian.Uint64(body), binary.LittleEndian.Uint64(body[8:])
+	if body = body[16:]; moments > 1 || values > math.MaxInt32 || uint64(len(body)) != 4*values*(1+2*moments) {
+		return bad("it has the wrong length")
+	}
+	floats := func(n uint64) []float32 {
+		out := make([]float32, n)
+		for i := range out {
+			out[i] = math.Float32frombits(binary.LittleEndian.Uint32(body[4*i:]))
+		}
+		body = body[4*n:]
+		return out
+	}
+	s = llama.TrainerState{Step: event.Step, Values: floats(values), M: floats(values * moments), V: floats(values * moments)}
+	return id, event, s, nil
+}
+
+// forget removes what was saved, now that the adapter is there.
+func (r *run) forget() error {
+	if err := os.Remove(r.state()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove what was saved: %w", err)
+	}
+	return nil
+}
+
+// export writes the adapter, if it is one that may be loaded.
+func (r *run) export() error {
+	var tensors []gguf.TensorData
+	for _, p := range r.trainer.Params() {
+		values, err := r.trainer.Values(p.Name)
+		if err != nil {
+			return err
+		}
+		dims := make([]uint64, len(p.Dims))
+		for i, d := range p.Dims {
+			dims[i] = uint64(d)
+		}
+		for len(dims) < 2 {
+			dims = append(dims, 1) // a pair of rank 1
+		}
+		tensors = append(tensors, gguf.TensorData{Name: p.Name, Type: gguf.F32, Dims: dims, Write: gguf.Floats(values)})
+	}
+	var b bytes.Buffer
+	if err := gguf.WriteAdapter(&b, r.base.summary.Architecture, r.cfg.Name, float32(r.cfg.Rank), tensors); err != nil {
+		return fmt.Errorf("write the adapter: %w", err)
+	}
+	if err := replace(r.cfg.Out, b.Bytes()); err != nil {
+		return fmt.Errorf("write the adapter: %w", err)
+	}
+	f, err := gguf.Open(r.cfg.Out)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = gguf.CheckAdapter(f, r.base.summary)
+	return err
+}
+
+// replace writes a file at once: whoever looks sees the old one or the new one, whatever happens.
+func replace(path string, data []byte) error {
+	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
