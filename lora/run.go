@@ -85,6 +85,9 @@ func (r *run) read(ctx context.Context) (err error) {
 	if r.base, err = openBase(r.cfg.Model); err != nil {
 		return err
 	}
+	if err := writable(r.cfg.Out, r.base.summary); err != nil {
+		return err
+	}
 	r.cfg.Context = min(r.cfg.Context, r.base.summary.Context)
 	items, err := dataset.Read(r.cfg.Data, dataset.Config{})
 	if err != nil {

@@ -238,10 +238,14 @@ func TestRefusalsNameTheCause(t *testing.T) {
 		"a broken line": {func(t *testing.T, dir string, cfg *Config) {
 			write(t, filepath.Join(dir, "data", "chat.jsonl"), "{\"text\": \"fine\"}\n{\"text\": }\n")
 		}, centram.Invalid, "line 2"},
-		"too little memory":  {func(_ *testing.T, _ string, cfg *Config) { cfg.Memory = 1 << 20 }, centram.TooLarge, "memory"},
-		"a rate of 7":        {func(_ *testing.T, _ string, cfg *Config) { cfg.Rate = 7 }, centram.Invalid, "rate"},
-		"no model":           {func(_ *testing.T, dir string, cfg *Config) { cfg.Model = filepath.Join(dir, "data", "00.txt") }, centram.Invalid, "00.txt"},
-		"another's training": {func(t *testing.T, _ string, cfg *Config) { saved(t, *cfg); cfg.Rank = 3 }, centram.Conflict, "other data or settings"},
+		"too little memory":                {func(_ *testing.T, _ string, cfg *Config) { cfg.Memory = 1 << 20 }, centram.TooLarge, "memory"},
+		"a rate of 7":                      {func(_ *testing.T, _ string, cfg *Config) { cfg.Rate = 7 }, centram.Invalid, "rate"},
+		"no model":                         {func(_ *testing.T, dir string, cfg *Config) { cfg.Model = filepath.Join(dir, "data", "00.txt") }, centram.Invalid, "00.txt"},
+		"another's training":               {func(t *testing.T, _ string, cfg *Config) { saved(t, *cfg); cfg.Rank = 3 }, centram.Conflict, "other data or settings"},
+		"a model in place of the adapter":  {func(_ *testing.T, _ string, cfg *Config) { cfg.Out = cfg.Model }, centram.Conflict, "no adapter"},
+		"a text in place of the adapter":   {func(_ *testing.T, dir string, cfg *Config) { cfg.Out = filepath.Join(dir, "data", "00.txt") }, centram.Conflict, "no adapter"},
+		"a folder in place of the adapter": {func(_ *testing.T, dir string, cfg *Config) { cfg.Out = dir }, centram.Conflict, "no adapter"},
+		"no such folder":                   {func(_ *testing.T, dir string, cfg *Config) { cfg.Out = filepath.Join(dir, "none", "a.gguf") }, centram.Invalid, "could not be written"},
 		"a damaged state": {func(t *testing.T, _ string, cfg *Config) {
 			b := saved(t, *cfg)
 			b[len(b)/2] ^= 1

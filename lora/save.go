@@ -174,6 +174,29 @@ func (r *run) export() error {
 	return err
 }
 
+// writable says whether an adapter can be written there, before anybody has waited for it. Another adapter may be
+// replaced; nothing else is.
+func writable(path string, base gguf.Summary) error {
+	if _, err := os.Stat(path); err == nil {
+		old, err := gguf.Open(path)
+		if err == nil {
+			_, err = gguf.CheckAdapter(old, base)
+			err = errors.Join(err, old.Close())
+		}
+		if err != nil {
+			return centram.Errorf(centram.Conflict, "%s is there already, and is no adapter of this model", path).WithHint("Name another file with --out, or remove that one.")
+		}
+	}
+	err := replace(path+".tmp", nil)
+	if err == nil {
+		err = os.Remove(path + ".tmp")
+	}
+	if err != nil {
+		return centram.Errorf(centram.Invalid, "the adapter could not be written: %w", err).WithHint("Name another file with --out.")
+	}
+	return nil
+}
+
 // replace writes a file at once: whoever looks sees the old one or the new one, whatever happens.
 func replace(path string, data []byte) error {
 	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)

@@ -228,7 +228,11 @@ func (r *reader) text(name string, lines *lines) error {
 		}
 	}
 	all := Item{Text: b.String(), File: name, Line: 1}
-	if at := badText(all.Text); at >= 0 {
+	at := strings.IndexByte(all.Text, 0) // of a picture the first byte may be no UTF-8, but that is not what is wrong with it
+	if at < 0 {
+		at = badText(all.Text)
+	}
+	if at >= 0 {
 		all.Line += strings.Count(all.Text[:at], "\n")
 		if all.Text[at] == 0 {
 			return all.bad(centram.Invalid, "there is a zero byte, so this is no text").
@@ -245,11 +249,11 @@ func (r *reader) text(name string, lines *lines) error {
 	return nil
 }
 
-// badText is where s is not UTF-8 or has a zero byte, or -1.
+// badText is where s is not UTF-8, or -1.
 func badText(s string) int {
 	for i := 0; i < len(s); {
 		c, n := utf8.DecodeRuneInString(s[i:])
-		if c == utf8.RuneError && n == 1 || c == 0 {
+		if c == utf8.RuneError && n == 1 {
 			return i
 		}
 		i += n
