@@ -98,11 +98,15 @@ func (a *app) complain(err error) {
 	fmt.Fprintf(a.err, "Error: %s\n%s\n", sentence(err.Error()), hint)
 }
 
-// sentence begins with a capital letter and has no line breaks at its end.
+// sentence begins with a capital letter, unless that would change the name of a file or a flag, and has no line breaks at its
+// end.
 func sentence(text string) string {
 	text = strings.TrimSpace(text)
-	first, n := utf8.DecodeRuneInString(text)
-	if next, _ := utf8.DecodeRuneInString(text[n:]); unicode.IsLower(first) && unicode.IsLower(next) {
+	word, _, _ := strings.Cut(text, " ")
+	if strings.ContainsFunc(strings.TrimRight(word, ":,;"), func(r rune) bool { return !unicode.IsLower(r) }) {
+		return text
+	}
+	if first, n := utf8.DecodeRuneInString(text); len(word) > n {
 		return string(unicode.ToUpper(first)) + text[n:]
 	}
 	return text

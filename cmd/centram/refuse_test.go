@@ -145,3 +145,20 @@ func post(t *testing.T, url, token, body string) (int, string) {
 	}
 	return resp.StatusCode, string(raw)
 }
+
+func TestTheNameOfAFileStaysAsItIsAtTheBeginningOfAnError(t *testing.T) {
+	for text, want := range map[string]string{
+		"the model is gone\n":          "The model is gone",
+		"model.gguf cannot be used":    "model.gguf cannot be used",
+		"./a is there already":         "./a is there already",
+		"qwen2.5 is not there":         "qwen2.5 is not there",
+		"download: connection refused": "Download: connection refused",
+		"o":                            "o",
+		"":                             "",
+		"übung macht den Meister":      "Übung macht den Meister",
+	} {
+		if got := sentence(text); got != want {
+			t.Errorf("%q is printed as %q, want %q", text, got, want)
+		}
+	}
+}

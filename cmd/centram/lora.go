@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/lora/peft"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) loraCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "lora", Short: "Show adapters, and exchange them with Hugging Face's PEFT", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.loraShowCommand(), a.loraExportCommand(), a.loraImportCommand())
+	return cmd
+}
+
+// adapterReport is what --json prints of an adapter.
+type adapterReport struct {
+	Path       string  `json:"path"`
+	Name       string  `json:"name"`
+	Rank       int     `json:"rank"`
+	Alpha      float64 `json:"alpha"` // 0: the rank of each matrix
+	Matrices   int     `json:"matrices"`
+	Parameters uint64  `json:"parameters"`
+	SizeBytes  int64   `json:"size_bytes"`
+}
+
+func (a *app) loraShowCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show FILE", Short: "Say what is in an adapter, and whether it fits a model", Args: cobra.ExactArgs(1),
+		Example: "  centram lora show notes.gguf --model qwen",
+	}
+	model, asJSON := modelFlag(cmd), jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		base, err := a.baseOf(cmd.Context(), *model)
+		if err != nil {
+			return err
+		}
+		f, err := gguf.Open(args[0])
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		s, err := gguf.CheckAdapter(f, base)
+		if err != nil {
+			return err
+		}
+		return a.printAdapter(args[0], s, *asJSON)
+	}
+	return cmd
+}
+
+func (a *app) loraExportCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "export FILE FOLDER", Short: "Write an adapter as PEFT reads it", Args: cobra.ExactArgs(2),
+		Example: "  centram lora export notes.gguf notes/ --model qwen --base-model Qwen/Qwen2.5-0.5B-Instruct",
+	}
+	model := modelFlag(cmd)
+	name := cmd.Flags().String("base-model", "", "`name` that PEFT loads the model by")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		base, err := a.baseOf(cmd.Context(), *model)
+		if err != nil {
+			return err
+		}
+		if err := peft.Export(args[0], args[1], base, peft.ExportConfig{BaseModel: *name}); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.out, args[1])
+		return nil
+	}
+	return cmd
+}
+
+func (a *app) loraImportCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "import FOLDER FILE", Short: "Make an adapter of a PEFT folder", Args: cobra.ExactArgs(2),
+		Example: "  centram lora import notes/ notes.gguf --model qwen",
+	}
+	model, asJSON := modelFlag(cmd), jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		base, err := a.baseOf(cmd.Context(), *model)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(args[1]); err == nil {
+			return centram.Errorf(centram.Conflict, "%s is there already", args[1]).WithHint("Name another file, or remove that one.")
+		}
+		s, err := peft.Import(args[0], args[1], base, peft.ImportConfig{Fold: true})
+		if err != nil {
+			return err
+		}
+		return a.printAdapter(args[1], s, *asJSON)
+	}
+	return cmd
+}
+
+func modelFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().StringP("model", "m", "", "`name` or file of the model that the adapter is for")
+}
+
+// baseOf describes the model that an adapter is for.
+func (a *app) baseOf(ctx context.Context, model string) (gguf.Summary, error) {
+	_, path, err := a.modelFile(ctx, model)
+	if err != nil {
+		return gguf.Summary{}, err
+	}
+	g, err := gguf.OpenModel(path)
+	if err != nil {
+		return gguf.Summary{}, err
+	}
+	return g.Summary, g.Close()
+}
+
+func (a *app) printAdapter(path string, s gguf.AdapterSummary, asJSON bool) error {
+	if asJSON {
+		return a.printJSON(adapterReport{path, s.Name, s.Rank, s.Alpha, s.Matrices, s.Parameters, s.SizeBytes})
+	}
+	alpha := "the rank"
+	if s.Alpha > 0 {
+		alpha = fmt.Sprint(s.Alpha)
+	}
+	return table(a.out, [][]string{
+		{"adapter", path},
+		{"name", s.Name},
+		{"rank", fmt.Sprint(s.Rank)},
+		{"alpha", alpha},
+		{"matrices", fmt.Sprint(s.Matrices)},
+		{"parameters", countText(s.Parameters)},
+		{"size", bytesText(s.SizeBytes)},
+	})
+}
