@@ -179,9 +179,12 @@ func (s *Server) Close() error { return s.listener.Close() }
 // requests get the grace period.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.listener.Close()
-	if n, err := s.Chats.Interrupt(ctx); err != nil {
+	switch n, err := s.Chats.Interrupt(ctx); {
+	case ctx.Err() != nil: // it is to end before it has begun
+		return nil
+	case err != nil:
 		return err
-	} else if n > 0 {
+	case n > 0:
 		s.Log.InfoContext(ctx, "Answers were interrupted when Centram last ended", "count", n)
 	}
 	s.answers.base, s.loads.base = ctx, ctx

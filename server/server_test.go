@@ -399,3 +399,12 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 var errBoom = errors.New("boom: secret detail")
+
+func TestAServerThatIsToEndBeforeItHasBegunIsNoError(t *testing.T) {
+	for range 20 {
+		n := start(t, nil)
+		if err := n.stop(); err != nil { // before Run has done anything, or in the middle of its first thing
+			t.Errorf("got %v, want nil", err)
+		}
+	}
+}
