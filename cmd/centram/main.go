@@ -87,7 +87,7 @@ func (a *app) command() *cobra.Command {
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no hints and no progress")
 	root.AddCommand(
 		a.serveCommand(), a.chatCommand(), a.modelCommand(), a.listCommand(), a.removeCommand(), a.psCommand(),
-		a.trainCommand(), a.loraCommand(), a.nodeCommand(), a.peerCommand(), a.blobCommand(), a.hyperlinkCommand(),
+		a.trainCommand(), a.evalCommand(), a.loraCommand(), a.nodeCommand(), a.peerCommand(), a.blobCommand(), a.hyperlinkCommand(),
 		a.benchCommand(), a.doctorCommand(), a.configCommand(), a.identityCommand(), a.versionCommand(),
 	)
 	return root
