@@ -113,3 +113,9 @@ type Event struct {
 	MemoryBytes     uint64  `json:"memory_bytes,omitempty"` // that the run needs
 	Parameters      int     `json:"parameters,omitempty"`   // that are trained
 }
+
+// Outcome is what a run has come to.
+type Outcome struct {
+	Event
+	Losses []float64 `json:"-"` // of every step
+}

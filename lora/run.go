@@ -23,7 +23,7 @@ type run struct {
 	id      [32]byte // of what makes the outcome what it is
 	on      func(Event)
 
-	now   Event
+	now   Outcome
 	saved time.Time
 	began time.Time
 	rows  int // trained on since it began
@@ -34,40 +34,40 @@ type run struct {
 //
 // Errors are Invalid for data and settings that cannot be, TooLarge if it would need more than cfg.Memory, and Conflict if
 // another run was saved beside cfg.Out.
-func Run(ctx context.Context, cfg Config, on func(Event)) (_ Event, err error) {
+func Run(ctx context.Context, cfg Config, on func(Event)) (_ Outcome, err error) {
 	cfg = cfg.orDefaults()
 	if err := cfg.check(); err != nil {
-		return Event{}, err
+		return Outcome{}, err
 	}
-	r := &run{cfg: cfg, on: on, now: Event{Stage: Reading}}
+	r := &run{cfg: cfg, on: on, now: Outcome{Event: Event{Stage: Reading}}}
 	r.say()
 	if err := r.read(ctx); err != nil {
-		return Event{}, err
+		return Outcome{}, err
 	}
 	if err := r.open(ctx); err != nil {
-		return Event{}, err
+		return Outcome{}, err
 	}
 	defer func() { err = errors.Join(err, r.trainer.Close()) }()
 	if err := r.resume(); err != nil {
-		return Event{}, err
+		return Outcome{}, err
 	}
 	if !r.now.Resumed {
 		r.now.Stage = Before
 		r.say()
 		if r.now.HeldBefore, err = r.look(ctx); err != nil {
-			return Event{}, err
+			return Outcome{}, err
 		}
 	}
 	if err := r.steps(ctx); err != nil {
-		return Event{}, err
+		return Outcome{}, err
 	}
 	r.now.Stage = After
 	r.say()
 	if r.now.HeldAfter, err = r.look(ctx); err != nil {
-		return Event{}, err
+		return Outcome{}, err
 	}
 	if err := r.export(); err != nil {
-		return Event{}, err
+		return Outcome{}, err
 	}
 	r.now.Stage, r.now.SecondsLeft = Done, 0
 	r.say()
@@ -76,7 +76,7 @@ func Run(ctx context.Context, cfg Config, on func(Event)) (_ Event, err error) {
 
 func (r *run) say() {
 	if r.on != nil {
-		r.on(r.now)
+		r.on(r.now.Event)
 	}
 }
 
@@ -210,6 +210,7 @@ func (r *run) step(ctx context.Context) error {
 	}
 	r.now.Step++
 	r.now.Loss = sum / float64(n)
+	r.now.Losses = append(r.now.Losses, r.now.Loss)
 	return nil
 }
 

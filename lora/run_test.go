@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -225,6 +226,11 @@ func TestACancelledTrainingSaysSoAndGoesOn(t *testing.T) {
 	})
 	if err != nil || !e.Resumed || first != 8 || e.HeldBefore == 0 {
 		t.Errorf("got %+v, %v, with step %d first; want it to go on with step 8", e, err, first)
+	}
+	cfg.Out += "2"
+	undisturbed, err := Run(t.Context(), cfg, nil)
+	if err != nil || !slices.Equal(e.Losses, undisturbed.Losses) {
+		t.Errorf("the losses are %v, undisturbed %v, %v", e.Losses, undisturbed.Losses, err)
 	}
 }
 

@@ -16,8 +16,13 @@ import (
 	"github.com/centram/centram/llama"
 )
 
-// What is saved of a run, little-endian: the magic, the run's id, the length of the event in JSON and the event, how many
+// What is saved of a run, little-endian: the magic, the run's id, the length of the head in JSON and the head, how many
 // parameters there are, whether there are moments (1 or 0), the parameters, both moments of AdamW, and the SHA-256 of all that.
+type head struct {
+	Event  Event     `json:"event"`
+	Losses []float64 `json:"losses"`
+}
+
 const stateMagic = "centram training state 1\n"
 
 // state is the file of what is saved.
@@ -48,7 +53,7 @@ func (r *run) digest() [32]byte {
 // save writes the state beside the adapter.
 func (r *run) save() error {
 	s := r.trainer.State()
-	event, err := json.Marshal(r.now)
+	about, err := json.Marshal(head{r.now.Event, r.now.Losses})
 	if err != nil {
 		return fmt.Errorf("encode the state: %w", err)
 	}
@@ -57,7 +62,7 @@ func (r *run) save() error {
 	b.WriteString(stateMagic)
 	b.Write(r.id[:])
 	moments := uint64(min(len(s.M), 1))
-	for _, v := range []any{uint64(len(event)), event, uint64(len(s.Values)), moments, s.Values, s.M, s.V} {
+	for _, v := range []any{uint64(len(about)), about, uint64(len(s.Values)), moments, s.Values, s.M, s.V} {
 		_ = binary.Write(&b, binary.LittleEndian, v)
 	}
 	sum := sha256.Sum256(b.Bytes())
@@ -77,7 +82,7 @@ func (r *run) resume() error {
 	if err != nil {
 		return fmt.Errorf("read what was saved: %w", err)
 	}
-	id, event, s, err := parseState(b)
+	id, about, s, err := parseState(b)
 	if err != nil {
 		return centram.Errorf(centram.Invalid, "%s cannot be read: %w", r.state(), err).WithHint("Remove it to begin anew.")
 	}
@@ -88,15 +93,15 @@ func (r *run) resume() error {
 	if err := r.trainer.SetState(s); err != nil {
 		return err
 	}
-	event.MemoryBytes, event.Parameters, event.Resumed = r.now.MemoryBytes, r.now.Parameters, true
-	r.now = event
+	about.Event.MemoryBytes, about.Event.Parameters, about.Event.Resumed = r.now.MemoryBytes, r.now.Parameters, true
+	r.now = Outcome{about.Event, about.Losses}
 	return nil
 }
 
 // parseState reads what save writes.
-func parseState(b []byte) (id [32]byte, event Event, s llama.TrainerState, err error) {
-	bad := func(why string) ([32]byte, Event, llama.TrainerState, error) {
-		return id, Event{}, llama.TrainerState{}, errors.New(why)
+func parseState(b []byte) (id [32]byte, about head, s llama.TrainerState, err error) {
+	bad := func(why string) ([32]byte, head, llama.TrainerState, error) {
+		return id, head{}, llama.TrainerState{}, errors.New(why)
 	}
 	body, ok := bytes.CutPrefix(b, []byte(stateMagic))
 	if !ok || len(body) < 2*sha256.Size+8 {
@@ -113,7 +118,7 @@ func parseState(b []byte) (id [32]byte, event Event, s llama.TrainerState, err e
 	if body = body[8:]; n > uint64(len(body)) || uint64(len(body))-n < 16 {
 		return bad("it is too short")
 	}
-	if err := json.Unmarshal(body[:n], &event); err != nil {
+	if err := json.Unmarshal(body[:n], &about); err != nil {
 		return bad("its head is damaged: " + err.Error())
 	}
 	body = body[n:]
@@ -129,8 +134,8 @@ func parseState(b []byte) (id [32]byte, event Event, s llama.TrainerState, err e
 		body = body[4*n:]
 		return out
 	}
-	s = llama.TrainerState{Step: event.Step, Values: floats(values), M: floats(values * moments), V: floats(values * moments)}
-	return id, event, s, nil
+	s = llama.TrainerState{Step: about.Event.Step, Values: floats(values), M: floats(values * moments), V: floats(values * moments)}
+	return id, about, s, nil
 }
 
 // forget removes what was saved, now that the adapter is there.

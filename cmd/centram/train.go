@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -38,6 +39,7 @@ func (a *app) trainCommand() *cobra.Command {
 	flags.Float64Var(&cfg.Held, "held-out", 0.1, "`part` of the data that is not trained on")
 	flags.Uint64Var(&cfg.Seed, "seed", 0, "`number` that decides all that is random")
 	flags.IntVar(&cfg.Threads, "threads", 0, "`number` of threads (one for each processor)")
+	curve := flags.String("curve", "", "also draw the loss into this `file`, as SVG")
 	asJSON := flags.Bool("json", false, "print a line of JSON for each step")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if len(cfg.Data) == 0 {
@@ -52,12 +54,12 @@ func (a *app) trainCommand() *cobra.Command {
 			return err
 		}
 		cfg.Name, cfg.Memory = strings.TrimSuffix(filepath.Base(cfg.Out), ".gguf"), freeMemory()
-		return a.train(ctx, cfg, *asJSON)
+		return a.train(ctx, cfg, *curve, *asJSON)
 	}
 	return cmd
 }
 
-func (a *app) train(ctx context.Context, cfg lora.Config, asJSON bool) error {
+func (a *app) train(ctx context.Context, cfg lora.Config, curve string, asJSON bool) error {
 	lines := json.NewEncoder(a.out)
 	show := &trainLine{app: a}
 	e, err := lora.Run(ctx, cfg, func(e lora.Event) {
@@ -74,8 +76,16 @@ func (a *app) train(ctx context.Context, cfg lora.Config, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	if curve != "" {
+		if err := drawCurve(curve, e.Losses, cfg.Name); err != nil {
+			return err
+		}
+	}
 	if asJSON {
-		return lines.Encode(trained{e, peakMemory()})
+		return lines.Encode(trained{e.Event, peakMemory()})
+	}
+	if terminal(a.err) && !a.quiet {
+		fmt.Fprint(a.err, lora.Chart(e.Losses, 60, 10))
 	}
 	fmt.Fprintln(a.out, cfg.Out)
 	a.hint("On what was held out the loss went from %.3f to %.3f nats a token, at %.0f tokens a second.", e.HeldBefore, e.HeldAfter, e.TokensPerSecond)
@@ -83,6 +93,14 @@ func (a *app) train(ctx context.Context, cfg lora.Config, asJSON bool) error {
 		a.hint("That is no gain: the adapter has not learnt what holds for other texts of the kind. More data may help, or fewer steps.")
 	}
 	return nil
+}
+
+func drawCurve(path string, losses []float64, name string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("draw the loss: %w", err)
+	}
+	return errors.Join(lora.WriteSVG(f, losses, name), f.Close())
 }
 
 // trained is the last line of --json.
