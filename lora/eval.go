@@ -37,6 +37,8 @@ type DocumentLoss struct {
 	Tokens  int     `json:"tokens"` // that were to be predicted
 	Base    float64 `json:"base"`   // nats a token, of the model alone
 	Adapted float64 `json:"adapted,omitempty"`
+
+	tokens dataset.Document
 }
 
 // Evaluation is how well a model predicts data, alone and with adapters. Losses are in nats for each token.
@@ -74,61 +76,69 @@ func Evaluate(ctx context.Context, cfg EvalConfig, progress func(done float64)) 
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
 	e := &Evaluation{}
-	passes := min(len(mix), 1) + 1
-	done := func(pass, document int) {
-		if progress != nil {
-			progress(float64(pass*len(documents[0])+document) / float64(passes*len(documents[0])))
-		}
-	}
-	for i, d := range documents[0] { // every B is zero: the model alone
-		loss, n, err := lossOf(ctx, t, d, rows)
-		if err != nil {
-			return nil, err
+	for _, d := range documents[0] {
+		n := 0
+		for _, supervised := range d.Supervised[min(1, len(d.Supervised)):] {
+			if supervised {
+				n++
+			}
 		}
 		if n > 0 {
-			e.Documents = append(e.Documents, DocumentLoss{File: d.File, Line: d.Line, Tokens: n, Base: loss / float64(n)})
+			e.Documents = append(e.Documents, DocumentLoss{File: d.File, Line: d.Line, Tokens: n, tokens: d})
 			e.Tokens += n
 		}
-		done(0, i+1)
 	}
 	if e.Tokens == 0 {
 		return nil, centram.Errorf(centram.Invalid, "in the data there is nothing to predict")
+	}
+	passes := 1.0
+	if len(mix) > 0 {
+		passes = 2
+	}
+	look := func(pass int, loss func(*DocumentLoss) *float64) error {
+		for i := range e.Documents {
+			d := &e.Documents[i]
+			sum, err := lossOf(ctx, t, d.tokens, rows)
+			if err != nil {
+				return err
+			}
+			*loss(d) = sum / float64(d.Tokens)
+			if progress != nil {
+				progress((float64(pass) + float64(i+1)/float64(len(e.Documents))) / passes)
+			}
+		}
+		return nil
+	}
+	// As long as every B is zero, it is the model alone.
+	if err := look(0, func(d *DocumentLoss) *float64 { return &d.Base }); err != nil {
+		return nil, err
 	}
 	if len(mix) > 0 {
 		if err := mix.into(t); err != nil {
 			return nil, err
 		}
-		at := 0
-		for i, d := range documents[0] {
-			loss, n, err := lossOf(ctx, t, d, rows)
-			if err != nil {
-				return nil, err
-			}
-			if n > 0 {
-				e.Documents[at].Adapted = loss / float64(n)
-				at++
-			}
-			done(1, i+1)
+		if err := look(1, func(d *DocumentLoss) *float64 { return &d.Adapted }); err != nil {
+			return nil, err
 		}
 	}
 	e.sum(len(mix) > 0)
 	return e, nil
 }
 
-// lossOf is the sum of a document's losses, and how many they are.
-func lossOf(ctx context.Context, t *llama.Trainer, d dataset.Document, rows int) (sum float64, n int, err error) {
+// lossOf is the sum of a document's losses.
+func lossOf(ctx context.Context, t *llama.Trainer, d dataset.Document, rows int) (sum float64, err error) {
 	blocks, err := dataset.Pack([]dataset.Document{d}, rows)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	for _, b := range blocks {
 		losses, err := t.Forward(ctx, block(b))
 		if err != nil {
-			return 0, 0, err
+			return 0, err
 		}
-		sum, n = sum+total(losses), n+b.Supervised()
+		sum += total(losses)
 	}
-	return sum, n, nil
+	return sum, nil
 }
 
 func (e *Evaluation) sum(adapted bool) {

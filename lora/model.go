@@ -44,6 +44,7 @@ func (t tokenizer) End() int32            { return t.Model.End() }
 type base struct {
 	summary gguf.Summary
 	paths   []string
+	norm    [32]byte // hash of the last norm: with the file's size it tells models of one shape apart, and is read at once
 }
 
 func openBase(path string) (base, error) {
@@ -55,6 +56,11 @@ func openBase(path string) (base, error) {
 	b := base{summary: g.Summary}
 	for _, part := range g.Parts {
 		b.paths = append(b.paths, part.Name)
+	}
+	if t, ok := g.Tensor("output_norm.weight"); ok {
+		if b.norm, err = g.Hash(t); err != nil {
+			return base{}, err
+		}
 	}
 	return b, g.Summary.Whole()
 }

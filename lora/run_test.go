@@ -38,14 +38,7 @@ func TestMain(m *testing.M) {
 func folder(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	f, err := os.Create(filepath.Join(dir, "model.gguf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := gguf.Generate(f, gguf.Toy(), 1); err != nil {
-		t.Fatal(err)
-	}
+	generate(t, filepath.Join(dir, "model.gguf"), 1)
 	words := []string{"ala ", "belo ", "cira ", "dumo ", "efta "}
 	for i := range 40 {
 		var text strings.Builder
@@ -55,6 +48,18 @@ func folder(t testing.TB) string {
 		write(t, filepath.Join(dir, "data", fmt.Sprintf("%02d.txt", i)), text.String())
 	}
 	return dir
+}
+
+func generate(t testing.TB, path string, seed uint64) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := gguf.Generate(f, gguf.Toy(), seed); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func write(t testing.TB, path, text string) {
@@ -104,49 +109,11 @@ func TestTrainingLearnsWhatIsNotInTheTrainingDataToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	before, after := perplexed(t, m, nil), perplexed(t, m, a)
+	const text = "cira dumo efta ala belo cira dumo efta ala belo "
+	before, after := losses(t, m, text, nil, nil)/float64(len(text)), losses(t, m, text, []*llama.Adapter{a}, []float32{1})/float64(len(text))
 	if before-after < 1 {
 		t.Errorf("llama.cpp's loss is %.2f without the adapter and %.2f with it, want at least 1 less", before, after)
 	}
-}
-
-// perplexed is llama.cpp's loss on a text of the kind that was learnt.
-func perplexed(t *testing.T, m *llama.Model, a *llama.Adapter) float64 {
-	t.Helper()
-	c, err := m.NewContext(llama.ContextConfig{Size: 128, Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if a != nil {
-		if err := c.SetAdapters([]*llama.Adapter{a}, []float32{1}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tokens, err := m.Tokenize("cira dumo efta ala belo cira dumo efta ala belo ", true, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b llama.Batch
-	for i, tok := range tokens {
-		b.Add(tok, i, 0, true)
-	}
-	if err := c.Decode(&b); err != nil {
-		t.Fatal(err)
-	}
-	sum := 0.0
-	for i, next := range tokens[1:] {
-		logits, err := c.Logits(i)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all := 0.0
-		for _, l := range logits {
-			all += math.Exp(float64(l))
-		}
-		sum += math.Log(all) - float64(logits[next])
-	}
-	return sum / float64(len(tokens)-1)
 }
 
 func adapterBytes(t *testing.T, dir string) []byte {
@@ -247,11 +214,12 @@ func TestRefusalsNameTheCause(t *testing.T) {
 		"too little memory":                {func(_ *testing.T, _ string, cfg *Config) { cfg.Memory = 1 << 20 }, centram.TooLarge, "memory"},
 		"a rate of 7":                      {func(_ *testing.T, _ string, cfg *Config) { cfg.Rate = 7 }, centram.Invalid, "rate"},
 		"no model":                         {func(_ *testing.T, dir string, cfg *Config) { cfg.Model = filepath.Join(dir, "data", "00.txt") }, centram.Invalid, "00.txt"},
-		"another's training":               {func(t *testing.T, _ string, cfg *Config) { saved(t, *cfg); cfg.Rank = 3 }, centram.Conflict, "other data or settings"},
+		"another's training":               {func(t *testing.T, _ string, cfg *Config) { saved(t, *cfg); cfg.Rank = 3 }, centram.Conflict, "another model, other data"},
 		"a model in place of the adapter":  {func(_ *testing.T, _ string, cfg *Config) { cfg.Out = cfg.Model }, centram.Conflict, "no adapter"},
 		"a text in place of the adapter":   {func(_ *testing.T, dir string, cfg *Config) { cfg.Out = filepath.Join(dir, "data", "00.txt") }, centram.Conflict, "no adapter"},
 		"a folder in place of the adapter": {func(_ *testing.T, dir string, cfg *Config) { cfg.Out = dir }, centram.Conflict, "no adapter"},
 		"no such folder":                   {func(_ *testing.T, dir string, cfg *Config) { cfg.Out = filepath.Join(dir, "none", "a.gguf") }, centram.Invalid, "could not be written"},
+		"another model of that shape":      {func(t *testing.T, dir string, cfg *Config) { saved(t, *cfg); generate(t, cfg.Model, 2) }, centram.Conflict, "another model, other data"},
 		"a damaged state": {func(t *testing.T, _ string, cfg *Config) {
 			b := saved(t, *cfg)
 			b[len(b)/2] ^= 1

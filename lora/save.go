@@ -16,28 +16,29 @@ import (
 	"github.com/centram/centram/llama"
 )
 
-// What is saved of a run, little-endian: the magic, the run's id, the length of the head in JSON and the head, how many
-// parameters there are, whether there are moments (1 or 0), the parameters, both moments of AdamW, and the SHA-256 of all that.
+// head is what is saved of a run for people and the next run; the rest is for the trainer.
 type head struct {
 	Event  Event     `json:"event"`
 	Losses []float64 `json:"losses"`
 }
 
+// What is saved of a run, little-endian: the magic, the run's id, the length of the head in JSON and the head, how many
+// parameters there are, whether there are moments (1 or 0), the parameters, both moments of AdamW, and the SHA-256 of all that.
 const stateMagic = "centram training state 1\n"
 
 // state is the file of what is saved.
 func (r *run) state() string { return r.cfg.Out + ".training" }
 
-// digest is of all that the outcome depends on, but for the processor: what is learnt, how, and of what model's shape.
+// digest is of all that the outcome depends on, but for the processor: what is learnt, how, and by what model.
 func (r *run) digest() [32]byte {
 	h := sha256.New()
 	c := r.cfg
 	c.Model, c.Data, c.Out, c.Name, c.SaveEvery, c.Memory = "", nil, "", "", 0, 0
 	b, err := json.Marshal(struct {
-		Config     Config
-		Parameters uint64
-		Size       int64
-	}{c, r.base.summary.Parameters, r.base.summary.SizeBytes})
+		Config Config
+		Size   int64
+		Model  [32]byte
+	}{c, r.base.summary.SizeBytes, r.base.norm})
 	if err != nil {
 		panic(err) // it is numbers and words
 	}
@@ -87,7 +88,7 @@ func (r *run) resume() error {
 		return centram.Errorf(centram.Invalid, "%s cannot be read: %w", r.state(), err).WithHint("Remove it to begin anew.")
 	}
 	if id != r.id {
-		return centram.Errorf(centram.Conflict, "%s is of a training with other data or settings", r.state()).
+		return centram.Errorf(centram.Conflict, "%s is of a training with another model, other data or settings", r.state()).
 			WithHint("Finish that with what it was begun with, remove the file to begin anew, or write to another file.")
 	}
 	if err := r.trainer.SetState(s); err != nil {
