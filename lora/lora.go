@@ -21,6 +21,11 @@ type Config struct {
 	Out   string   // adapter file. What is saved on the way lies beside it
 	Name  string   // of the adapter. Zero means "adapter"
 
+	// Full trains all of the model's own numbers, and Out is a model then: how a small one is made from random weights. Its
+	// matrices are written in F16, or in F32 if Exact.
+	Full  bool
+	Exact bool
+
 	Rank    int      // zero means 16
 	Targets []string // of llama.Targets. Zero means the four of attention
 	Context int      // rows of a block. Zero means 512, or what the model has been made for, if that is less
@@ -31,6 +36,7 @@ type Config struct {
 	Blocks int     // of a step. Zero means 1
 	Rate   float64 // learning rate at its highest. Zero means 2e-4
 	Clip   float64 // the longest gradient of a step. Zero means 1
+	Decay  float64 // of every number, by the learning rate. Zero means none
 	Held   float64 // part of the data that is not trained on. Zero means 0.1
 
 	SaveEvery time.Duration // zero means a minute
@@ -67,6 +73,7 @@ func (c Config) check() error {
 		{c.Blocks < 1 || c.Blocks > 1<<16, "a step has from 1 to 65536 blocks"},
 		{!(c.Rate > 0 && c.Rate <= 1), "a learning rate is more than 0 and at most 1, such as 0.0002"},
 		{!(c.Clip > 0), "the length to which gradients are clipped is more than 0"},
+		{!(c.Decay >= 0 && c.Decay < 1), "a decay is from 0 to less than 1, such as 0.01"},
 	} {
 		if bad.is {
 			return centram.Errorf(centram.Invalid, "%s", bad.why)

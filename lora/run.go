@@ -85,7 +85,7 @@ func (r *run) read(ctx context.Context) (err error) {
 	if r.base, err = openBase(r.cfg.Model); err != nil {
 		return err
 	}
-	if err := writable(r.cfg.Out, r.base.summary); err != nil {
+	if err := r.writable(); err != nil {
 		return err
 	}
 	r.cfg.Context = min(r.cfg.Context, r.base.summary.Context)
@@ -122,7 +122,7 @@ func (r *run) read(ctx context.Context) (err error) {
 // open makes the trainer, unless that takes too much memory.
 func (r *run) open(ctx context.Context) (err error) {
 	r.trainer, err = llama.NewTrainer(ctx, r.base.paths, llama.TrainerConfig{
-		Rank: r.cfg.Rank, Targets: r.cfg.Targets, Seed: r.cfg.Seed, Context: r.cfg.Context, Threads: r.cfg.Threads,
+		Full: r.cfg.Full, Rank: r.cfg.Rank, Targets: r.cfg.Targets, Seed: r.cfg.Seed, Context: r.cfg.Context, Threads: r.cfg.Threads,
 	})
 	if err != nil {
 		return err
@@ -205,7 +205,7 @@ func (r *run) step(ctx context.Context) error {
 		r.trainer.Scale(float32(r.cfg.Clip / r.now.GradientNorm))
 	}
 	r.now.Rate = r.cfg.rate(r.now.Step)
-	if err := r.trainer.Step(llama.AdamW{LR: float32(r.now.Rate)}); err != nil {
+	if err := r.trainer.Step(llama.AdamW{LR: float32(r.now.Rate), WeightDecay: float32(r.cfg.Decay)}); err != nil {
 		return fmt.Errorf("step %d: %w", r.now.Step+1, err)
 	}
 	r.now.Step++

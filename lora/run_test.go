@@ -306,3 +306,50 @@ func TestConversationsAreTrainedOn(t *testing.T) {
 		t.Errorf("the loss of the answers went from %.2f to %.2f, want it to fall below 1", e.HeldBefore, e.HeldAfter)
 	}
 }
+
+func TestAWholeModelIsTrainedAndWrittenAsOne(t *testing.T) {
+	dir := folder(t)
+	cfg := small(dir)
+	cfg.Full, cfg.Out, cfg.Name, cfg.Steps, cfg.Rate, cfg.Decay = true, filepath.Join(dir, "made.gguf"), "made", 40, 0.003, 0.01
+	ctx, stop := context.WithCancel(t.Context())
+	if _, err := Run(ctx, cfg, func(e Event) {
+		if e.Step == 20 {
+			stop()
+		}
+	}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want it stopped", err)
+	}
+	e, err := Run(t.Context(), cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !e.Resumed || e.Parameters != 842496 || e.HeldBefore-e.HeldAfter < 2 {
+		t.Errorf("got %+v, want 842496 numbers trained, in two parts, to a loss that is at least 2 less", e.Event)
+	}
+	// What was written, in F16, says of the held-out text what the trainer said in F32.
+	o, err := Run(t.Context(), Config{
+		Model: cfg.Out, Data: cfg.Data, Out: filepath.Join(dir, "more.gguf"), Full: true, Exact: true,
+		Context: cfg.Context, Held: cfg.Held, Threads: 1, Steps: 1,
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := math.Abs(o.HeldBefore - e.HeldAfter); d > 1e-3 {
+		t.Errorf("the model in the file loses %v a token, the trained one %v", o.HeldBefore, e.HeldAfter)
+	}
+	for path, want := range map[string]gguf.Type{cfg.Out: gguf.F16, filepath.Join(dir, "more.gguf"): gguf.F32} {
+		m, err := gguf.OpenModel(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := m.Tensor("blk.0.attn_q.weight"); got.Type != want {
+			t.Errorf("%s is in %v, want %v", path, got.Type, want)
+		}
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Run(t.Context(), cfg, nil); centram.CodeOf(err) != centram.Conflict {
+		t.Errorf("over a model that is there already: got %v, want Conflict", err)
+	}
+}

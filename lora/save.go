@@ -12,7 +12,6 @@ import (
 	"os"
 
 	"github.com/centram/centram"
-	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/llama"
 )
 
@@ -143,62 +142,6 @@ func parseState(b []byte) (id [32]byte, about head, s llama.TrainerState, err er
 func (r *run) forget() error {
 	if err := os.Remove(r.state()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove what was saved: %w", err)
-	}
-	return nil
-}
-
-// export writes the adapter, if it is one that may be loaded.
-func (r *run) export() error {
-	var tensors []gguf.TensorData
-	for _, p := range r.trainer.Params() {
-		values, err := r.trainer.Values(p.Name)
-		if err != nil {
-			return err
-		}
-		dims := make([]uint64, len(p.Dims))
-		for i, d := range p.Dims {
-			dims[i] = uint64(d)
-		}
-		for len(dims) < 2 {
-			dims = append(dims, 1) // a pair of rank 1
-		}
-		tensors = append(tensors, gguf.TensorData{Name: p.Name, Type: gguf.F32, Dims: dims, Write: gguf.Floats(values)})
-	}
-	var b bytes.Buffer
-	if err := gguf.WriteAdapter(&b, r.base.summary.Architecture, r.cfg.Name, float32(r.cfg.Rank), tensors); err != nil {
-		return fmt.Errorf("write the adapter: %w", err)
-	}
-	if err := replace(r.cfg.Out, b.Bytes()); err != nil {
-		return fmt.Errorf("write the adapter: %w", err)
-	}
-	f, err := gguf.Open(r.cfg.Out)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = gguf.CheckAdapter(f, r.base.summary)
-	return err
-}
-
-// writable says whether an adapter can be written there, before anybody has waited for it. Another adapter may be
-// replaced; nothing else is.
-func writable(path string, base gguf.Summary) error {
-	if _, err := os.Stat(path); err == nil {
-		old, err := gguf.Open(path)
-		if err == nil {
-			_, err = gguf.CheckAdapter(old, base)
-			err = errors.Join(err, old.Close())
-		}
-		if err != nil {
-			return centram.Errorf(centram.Conflict, "%s is there already, and is no adapter of this model", path).WithHint("Name another file with --out, or remove that one.")
-		}
-	}
-	err := replace(path+".tmp", nil)
-	if err == nil {
-		err = os.Remove(path + ".tmp")
-	}
-	if err != nil {
-		return centram.Errorf(centram.Invalid, "the adapter could not be written: %w", err).WithHint("Name another file with --out.")
 	}
 	return nil
 }

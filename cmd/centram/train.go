@@ -36,6 +36,8 @@ func (a *app) trainCommand() *cobra.Command {
 	flags.IntVar(&cfg.Steps, "steps", 0, "`number` of steps (once through the data)")
 	flags.IntVar(&cfg.Blocks, "batch", 1, "`number` of stretches of --ctx tokens in a step")
 	flags.Float64Var(&cfg.Rate, "lr", 2e-4, "learning `rate`")
+	flags.Float64Var(&cfg.Decay, "decay", 0, "`part` of every number that goes with each step, times the learning rate")
+	flags.BoolVar(&cfg.Full, "full", false, "train all of the model's own numbers and write a model: for small ones, as it takes 16 bytes for each")
 	flags.Float64Var(&cfg.Held, "held-out", 0.1, "`part` of the data that is not trained on")
 	flags.Uint64Var(&cfg.Seed, "seed", 0, "`number` that decides all that is random")
 	flags.IntVar(&cfg.Threads, "threads", 0, "`number` of threads (one for each processor)")

@@ -1,0 +1,191 @@
+// Command toy makes the model that comes with Centram: 842,496 parameters over bytes, trained from random weights by
+// Centram's own trainer on four old books and on conversations made here.
+//
+//	go run ./experiments/toy
+//
+// takes an hour and a half on two cores. It can be stopped at any time and goes on where it was. On the same kind of processor
+// it makes the same bytes.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"time"
+
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/lora"
+)
+
+const (
+	conversations = 16000
+	keptAside     = 40 // each so-manieth piece of a book, and as many conversations, are for the figures at the end
+	seed          = 1
+)
+
+// plan is how the model is trained: long on short stretches, and then on longer ones, so that it can look back further.
+type stage struct {
+	name    string
+	context int
+	blocks  int // of a step
+	steps   int
+	rate    float64
+}
+
+var stages = []stage{
+	{"short", 256, 4, 11000, 2e-3},
+	{"long", 768, 1, 1600, 5e-4},
+}
+
+func main() {
+	work := flag.String("work", "build/toy", "`folder` for what is needed on the way")
+	out := flag.String("out", "models/toy/toy.gguf", "`file` to write the model to")
+	curve := flag.String("curve", "docs/toy.svg", "`file` to draw the course of the loss into")
+	threads := flag.Int("threads", 0, "`number` of threads (one for each processor)")
+	hurry := flag.Int("hurry", 1, "make so many times fewer steps, to try something")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *work, *out, *curve, *threads, *hurry); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, work, out, curve string, threads, hurry int) error {
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return err
+	}
+	if err := write(work); err != nil {
+		return err
+	}
+	model := filepath.Join(work, "random.gguf")
+	if err := random(model); err != nil {
+		return err
+	}
+	var losses []float64
+	for i, s := range stages {
+		last := i == len(stages)-1
+		made := filepath.Join(work, s.name+".gguf")
+		o, err := s.train(ctx, model, filepath.Join(work, "train"), made, threads, hurry, last)
+		if err != nil {
+			return err
+		}
+		model, losses = made, append(losses, o.Losses...)
+	}
+	for _, kind := range []string{"books", "talk"} {
+		e, err := lora.Evaluate(ctx, lora.EvalConfig{Model: model, Data: []string{filepath.Join(work, "aside", kind+".jsonl")}, Context: stages[len(stages)-1].context, Threads: threads}, nil)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s never seen: %.3f nats a byte (%.3f to %.3f), %d bytes\n", kind, e.Base.Value, e.Base.Low, e.Base.High, e.Tokens)
+	}
+	if err := draw(curve, losses); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(model)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.MkdirAll(filepath.Dir(out), 0o755), os.WriteFile(out, b, 0o644))
+}
+
+// write writes what is trained on and what is kept aside.
+func write(work string) error {
+	var train, aside []any
+	for _, b := range books {
+		pieces, err := b.pieces()
+		if err != nil {
+			return err
+		}
+		for i, p := range pieces {
+			text := map[string]string{"text": p}
+			if i%keptAside == keptAside/2 {
+				aside = append(aside, text)
+			} else {
+				train = append(train, text)
+			}
+		}
+	}
+	talk := func(t teller, n int) (out []any) {
+		for range n {
+			out = append(out, map[string][]turn{"messages": t.conversation()})
+		}
+		return out
+	}
+	return errors.Join(
+		lines(filepath.Join(work, "train", "books.jsonl"), train),
+		lines(filepath.Join(work, "train", "talk.jsonl"), talk(newTeller(seed), conversations)),
+		lines(filepath.Join(work, "aside", "books.jsonl"), aside),
+		lines(filepath.Join(work, "aside", "talk.jsonl"), talk(newTeller(seed+1), conversations/keptAside)),
+	)
+}
+
+func lines(path string, list []any) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	w := json.NewEncoder(f)
+	for _, x := range list {
+		if err := w.Encode(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// random writes the model that training begins with.
+func random(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(gguf.Generate(f, gguf.Toy(), seed), f.Close())
+}
+
+// train trains a stage, unless that has been done.
+func (s stage) train(ctx context.Context, model, data, out string, threads, hurry int, last bool) (lora.Outcome, error) {
+	done := out + ".json"
+	if b, err := os.ReadFile(done); err == nil {
+		var o struct{ Losses []float64 }
+		err = json.Unmarshal(b, &o)
+		return lora.Outcome{Losses: o.Losses}, err
+	}
+	shown := time.Now()
+	o, err := lora.Run(ctx, lora.Config{
+		Model: model, Data: []string{data}, Out: out, Name: "Centram toy", Full: true, Exact: !last, Context: s.context,
+		Blocks: s.blocks, Steps: s.steps / hurry, Rate: s.rate, Decay: 0.1, Held: 0.01, Seed: seed, Threads: threads,
+	}, func(e lora.Event) {
+		if time.Since(shown) > 10*time.Second {
+			shown = time.Now()
+			fmt.Fprintf(os.Stderr, "%s: step %d of %d, loss %.3f, %.0f bytes a second, %v left\n", s.name, e.Step, e.Steps, e.Loss, e.TokensPerSecond, time.Duration(e.SecondsLeft*1e9).Round(time.Second))
+		}
+	})
+	if err != nil {
+		return o, err
+	}
+	fmt.Printf("%s: held-out loss from %.3f to %.3f\n", s.name, o.HeldBefore, o.HeldAfter)
+	b, err := json.Marshal(struct{ Losses []float64 }{o.Losses})
+	if err != nil {
+		return o, err
+	}
+	return o, os.WriteFile(done, b, 0o644)
+}
+
+func draw(path string, losses []float64) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(lora.WriteSVG(f, losses, "The loss of the toy model"), f.Close())
+}
