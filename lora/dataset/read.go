@@ -39,8 +39,8 @@ func (c Config) orDefaults() Config {
 	return c
 }
 
-// Read reads files, and all files in folders, in the order of their names. Files whose name starts with a dot are left
-// out, and so are links inside of folders.
+// Read reads files, and all files in folders, in the order of their names. Of folders, what starts with a dot is left out, and
+// so are links, and pictures, sound and films, which lie beside many a text.
 //
 // A file named .txt, .text or .md is one text; .jsonl and .ndjson have a JSON object on each line; what is named otherwise
 // is JSONL if its first line is a JSON object, and a text if it is not. The objects are {"text": "..."},
@@ -95,7 +95,7 @@ func (r *reader) path(path string) error {
 		switch {
 		case hidden && d.IsDir():
 			return fs.SkipDir
-		case hidden || !d.Type().IsRegular():
+		case hidden || !d.Type().IsRegular() || media[strings.ToLower(filepath.Ext(name))]:
 			return nil
 		}
 		info, err := d.Info()
@@ -109,6 +109,12 @@ func (r *reader) path(path string) error {
 			WithHint("Put .txt, .md or .jsonl files into it.")
 	}
 	return err
+}
+
+// media is what nobody means when they give a folder of texts. What may hold text, such as a PDF, is refused instead.
+var media = map[string]bool{
+	".png": true, ".jpg": true, ".jpeg": true, ".gif": true, ".webp": true, ".avif": true, ".heic": true, ".tiff": true, ".bmp": true, ".ico": true, ".svg": true,
+	".mp3": true, ".m4a": true, ".ogg": true, ".opus": true, ".flac": true, ".wav": true, ".mp4": true, ".mkv": true, ".mov": true, ".avi": true, ".webm": true,
 }
 
 func openError(path string, err error) error {

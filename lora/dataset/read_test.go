@@ -164,6 +164,23 @@ func TestReadTakesFoldersInOrderAndLeavesOutWhatIsHidden(t *testing.T) {
 	}
 }
 
+func TestOfAFolderPicturesAreLeftOutAndWhatMayBeATextIsNot(t *testing.T) {
+	dir := write(t, map[string]string{"a.md": "One.", "b/PHOTO.JPG": "\xff\xd8\xff\x00", "c.webm": "\x1a\x45\x00"})
+	items, err := Read([]string{dir}, Config{})
+	if err != nil || len(items) != 1 || items[0].Text != "One." {
+		t.Errorf("got %v, %v, want the one text", items, err)
+	}
+	if _, err := Read([]string{filepath.Join(dir, "c.webm")}, Config{}); err == nil {
+		t.Error("a film that was named was read, want it refused")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "paper.pdf"), []byte("%PDF-1.7"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read([]string{dir}, Config{}); err == nil || !strings.Contains(err.Error(), "is a PDF") {
+		t.Errorf("with a PDF: got %v, want to be told of it", err)
+	}
+}
+
 func TestReadRefusesPathsThatCannotBeRead(t *testing.T) {
 	empty := t.TempDir()
 	for path, code := range map[string]centram.Code{
