@@ -20,6 +20,8 @@ var allowed = map[string]struct {
 	"engine/local":      {[]string{"", "engine", "gguf", "llama"}, "llama as a Runner"},
 	"store":             {[]string{""}, "SQLite and migrations only"},
 	"models":            {[]string{"", "gguf", "store"}, "the library of files does not know who runs them"},
+	"models/toy":        {nil, "a file in the program"},
+	"experiments/toy":   {[]string{"", "gguf", "lora"}, "makes the file of models/toy"},
 	"chats":             {[]string{"", "store"}, "conversations do not know who answers them"},
 	"identity":          {[]string{""}, "keys do not know who uses them"},
 	"p2p":               {[]string{"", "p2p/blob", "p2p/rbsr", "p2p/wire"}, "the network does not know what its services are for"},

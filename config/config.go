@@ -29,6 +29,7 @@ type Config struct {
 	Draft          string
 	Data           string
 	Models         string
+	Toy            string // "on" or "off"
 	LogLevel       string
 	TLSCert        string
 	TLSKey         string

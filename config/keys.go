@@ -40,6 +40,7 @@ var keys = []Key{
 	{"memory_limit", "memory that models may take together, such as 12GB; 0 means 80 % of this machine's", "0", size, func(c *Config) any { return &c.MemoryLimit }},
 	{"data", "directory of the database; empty means the usual place", "", directory, func(c *Config) any { return &c.Data }},
 	{"models", "directory whose GGUF files appear in the list by themselves; empty means \"models\" in the data directory", "", directory, func(c *Config) any { return &c.Models }},
+	{"toy", "whether the small model that comes with Centram is in the list: on or off", "on", onOff, func(c *Config) any { return &c.Toy }},
 	{"log_level", "what the daemon logs: debug, info, warn or error", "info", level, func(c *Config) any { return &c.LogLevel }},
 	{"tls_cert", "certificate in PEM form, needed to let other machines in", "", directory, func(c *Config) any { return &c.TLSCert }},
 	{"tls_key", "key of the certificate", "", directory, func(c *Config) any { return &c.TLSKey }},

@@ -97,6 +97,10 @@ func (l *Library) inside(path string) bool {
 // removeFiles deletes the files of m in the models folder. A symbolic link is removed and not what it points at, and
 // one to a directory is not followed out of the folder.
 func (l *Library) removeFiles(m Model) error {
+	if m.BuiltIn {
+		return centram.Errorf(centram.Forbidden, "The model %s comes with Centram, so its file stays.", m.Name).
+			WithHint("Remove it from the list only. To have it back: centram model import %s", m.Path)
+	}
 	if !l.inside(m.Path) {
 		return centram.Errorf(centram.Forbidden, "%s lies outside the models folder, so it is yours to delete.", m.Path).
 			WithHint("Remove the model from the list only, and then the file by hand.")

@@ -133,6 +133,12 @@ func unlisted(ctx context.Context, db *sql.DB, files []file) (bool, error) {
 	return slices.Equal(removed, files), err
 }
 
+// wasRemoved reports whether a person removed the file of that path from the list, whatever has become of it.
+func wasRemoved(ctx context.Context, db *sql.DB, path string) (removed bool, err error) {
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM unlisted WHERE path = ?)`, path).Scan(&removed)
+	return removed, err
+}
+
 // problem is an error as it is stored.
 type problem struct {
 	Code    centram.Code `json:"code"`

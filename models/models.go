@@ -36,6 +36,7 @@ type Model struct {
 	ImportedAt      time.Time
 	State           State
 	Err             error // why State is not Ready
+	BuiltIn         bool  // it came with the program
 
 	files []file
 }
@@ -69,6 +70,9 @@ type Config struct {
 	// Dir is the models folder, whose files are listed without being imported. It is made if it does not exist. Empty
 	// means that there is none.
 	Dir string
+	// BuiltIn are models that come with the program, and BuiltInDir is where they are written to.
+	BuiltIn    []BuiltIn
+	BuiltInDir string
 	// Check looks whether a file is a model that can be run. Nil means CheckFile.
 	Check func(path string) (Checked, error)
 	// Changed is told of models that come and go. It must not call the Library. Nil means that nobody is told.
@@ -101,6 +105,9 @@ func New(ctx context.Context, cfg Config) (*Library, error) {
 		if err := l.makeDir(); err != nil {
 			return nil, err
 		}
+	}
+	if err := l.unpack(ctx); err != nil {
+		return nil, err
 	}
 	if _, err := l.List(ctx); err != nil {
 		return nil, err
@@ -169,18 +176,25 @@ func (l *Library) Resolve(ctx context.Context, name string) (Model, error) {
 	return m, err
 }
 
-// Only returns the name of the model that is ready to be loaded, if there is just one. It fails with centram.NotFound if
-// there is none, and with centram.Invalid if there are several.
+// Only returns the name of the model that is ready to be loaded, if there is just one. One that came with the program counts
+// only if there is no other. It fails with centram.NotFound if there is none, and with centram.Invalid if there are several.
 func (l *Library) Only(ctx context.Context) (string, error) {
 	list, err := l.List(ctx)
 	if err != nil {
 		return "", err
 	}
-	var ready []string
+	var ready, builtIn []string
 	for _, m := range list {
-		if m.State == Ready {
+		switch {
+		case m.State != Ready:
+		case m.BuiltIn:
+			builtIn = append(builtIn, m.Name)
+		default:
 			ready = append(ready, m.Name)
 		}
+	}
+	if len(ready) == 0 {
+		ready = builtIn
 	}
 	switch len(ready) {
 	case 0:
@@ -232,8 +246,8 @@ func (l *Library) Delete(ctx context.Context, name string, file bool) error {
 			return err
 		}
 	}
-	// A file that stays in the folder must not come back with the next scan.
-	if err := deleteModel(ctx, l.DB, m, !file && l.inside(m.Path)); err != nil {
+	// A file that stays in the folder must not come back with the next scan, nor what comes with the program with its next start.
+	if err := deleteModel(ctx, l.DB, m, m.BuiltIn || !file && l.inside(m.Path)); err != nil {
 		return fmt.Errorf("delete %s: %w", m.Name, err)
 	}
 	l.Changed(Change{m.Name, Deleted})

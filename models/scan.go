@@ -74,6 +74,7 @@ func (l *Library) followMove(ctx context.Context, files []file) (bool, error) {
 
 // refresh brings m up to date with its files, and the list with m.
 func (l *Library) refresh(ctx context.Context, m *Model) error {
+	defer func() { m.BuiltIn = l.isBuiltIn(m.Path) }()
 	now := fingerprint(paths(m.files))
 	if now[0].Size < 0 {
 		m.State = Missing

@@ -47,6 +47,7 @@ type Model struct {
 	ChatTemplate bool         `json:"chat_template"`
 	State        models.State `json:"state" enum:"ready,missing,failed"`
 	Error        string       `json:"error,omitempty" doc:"Why the state is not ready, and what to do."`
+	BuiltIn      bool         `json:"built_in,omitempty" doc:"It came with Centram and is a toy."`
 	Loaded       bool         `json:"loaded"`
 	Loading      *float64     `json:"loading,omitempty" doc:"How far it is loaded, 0 to 1. Absent if it is not being loaded."`
 	ImportedAt   time.Time    `json:"imported_at"`
@@ -163,7 +164,7 @@ func (s *Server) present(m models.Model) Model {
 	out := Model{
 		Name: m.Name, Path: m.Path, SizeBytes: m.SizeBytes, Architecture: m.Architecture, Parameters: m.Parameters,
 		Layers: m.Layers, Embedding: m.Embedding, Context: m.Context, Quantization: m.Quantization,
-		ChatTemplate: m.ChatTemplate, State: m.State, ImportedAt: m.ImportedAt,
+		ChatTemplate: m.ChatTemplate, State: m.State, ImportedAt: m.ImportedAt, BuiltIn: m.BuiltIn,
 	}
 	if m.Err != nil {
 		out.Error = textOf(m.Err)

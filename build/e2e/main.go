@@ -1,5 +1,5 @@
 // Command e2e starts the built program with a home of its own, and runs the page's browser tests against it. The model
-// is the toy one (random weights, real everything else), or the file in MODEL. build/e2e.sh calls it.
+// is a small one (random weights, real everything else), or the file in MODEL. build/e2e.sh calls it.
 package main
 
 import (
@@ -34,8 +34,8 @@ func run(ctx context.Context) (err error) {
 	defer os.RemoveAll(home)
 	model := os.Getenv("MODEL")
 	if model == "" {
-		model = filepath.Join(home, "toy.gguf")
-		if err := makeToy(model); err != nil {
+		model = filepath.Join(home, "noise.gguf")
+		if err := makeNoise(model); err != nil {
 			return err
 		}
 	}
@@ -71,8 +71,8 @@ func run(ctx context.Context) (err error) {
 	return node.Run()
 }
 
-// makeToy writes a model that answers noise, slowly enough for a test to act in the middle of an answer.
-func makeToy(path string) error {
+// makeNoise writes a model that answers noise, slowly enough for a test to act in the middle of an answer.
+func makeNoise(path string) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -64,7 +65,9 @@ func (a *app) newDaemon(ctx context.Context) (_ *daemon, err error) {
 		return nil, err
 	}
 	events := server.NewEvents()
-	d.models, err = models.New(ctx, models.Config{DB: d.db.DB, Dir: a.cfg.Models, Changed: events.Library})
+	library := a.modelsConfig(d.db)
+	library.Changed = events.Library
+	d.models, err = models.New(ctx, library)
 	if err != nil {
 		return nil, err
 	}
@@ -311,8 +314,9 @@ func (d *daemon) settle(ctx context.Context) error {
 func (d *daemon) announce(ctx context.Context) {
 	v := buildVersion()
 	d.log.InfoContext(ctx, "Centram has started", "version", v.Version, "llama", v.Llama, "backend", v.Backend, "data", d.app.cfg.Data)
-	if list, err := d.models.List(ctx); err == nil && len(list) == 0 {
-		d.log.InfoContext(ctx, "There is no model yet", "next", "centram model import FILE.gguf", "or", "put one into "+d.app.cfg.Models)
+	list, err := d.models.List(ctx)
+	if err == nil && !slices.ContainsFunc(list, func(m models.Model) bool { return !m.BuiltIn }) {
+		d.log.InfoContext(ctx, "There is no model yet but the toy that comes with Centram", "next", "centram model import FILE.gguf", "or", "put one into "+d.app.cfg.Models)
 	}
 	fmt.Fprintf(d.app.err, "Centram is running: %s\n", d.page())
 	d.tellSystemd(ctx, "READY=1")

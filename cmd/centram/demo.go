@@ -19,9 +19,9 @@ import (
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/engine/local"
-	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/hyperlink"
 	"github.com/centram/centram/hyperlink/weights"
+	"github.com/centram/centram/models/toy"
 	"github.com/centram/centram/p2p/wire"
 	"github.com/spf13/cobra"
 )
@@ -73,7 +73,7 @@ func (a *app) demoCommand() *cobra.Command {
 			"anything differs.",
 	}
 	flags := cmd.Flags()
-	model := flags.StringP("model", "m", "", "`name` or file of the model (a small one made on the spot)")
+	model := flags.StringP("model", "m", "", "`name` or file of the model (the toy that comes with Centram)")
 	stages := flags.Int("stages", 2, "`number` of processes")
 	tokens := flags.IntP("tokens", "n", 64, "`number` of tokens to write")
 	threads := flags.Int("threads", 1, "`number` of threads of each process")
@@ -123,18 +123,14 @@ func (d *demo) run(ctx context.Context, model string) (_ *demoReport, err error)
 	return r, nil
 }
 
-// find finds the model, or makes one.
+// find finds the model.
 func (d *demo) find(ctx context.Context, model string) (name string, err error) {
 	if model != "" {
 		name, d.model, err = d.app.modelFile(ctx, model)
 		return name, err
 	}
 	d.model = filepath.Join(d.dir, "toy.gguf")
-	f, err := os.Create(d.model)
-	if err != nil {
-		return "", err
-	}
-	return "toy (random weights, made on the spot)", errors.Join(gguf.Generate(f, gguf.Toy(), 1), f.Close())
+	return "toy (comes with Centram)", os.WriteFile(d.model, toy.GGUF, 0o600)
 }
 
 func (d *demo) config() local.Config {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/models"
+	"github.com/centram/centram/models/toy"
 	"github.com/centram/centram/server"
 	"github.com/centram/centram/store"
 )
@@ -74,11 +75,19 @@ func (a *app) ownLibrary(ctx context.Context) (*ownLibrary, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := models.New(ctx, models.Config{DB: db.DB, Dir: a.cfg.Models})
+	l, err := models.New(ctx, a.modelsConfig(db))
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return &ownLibrary{db, l, preferences{store.Settings{DB: db.DB}, a.cfg.Model}}, nil
+}
+
+func (a *app) modelsConfig(db *store.DB) models.Config {
+	c := models.Config{DB: db.DB, Dir: a.cfg.Models, BuiltInDir: filepath.Join(a.cfg.Data, "builtin")}
+	if a.cfg.Toy == "on" {
+		c.BuiltIn = []models.BuiltIn{{Name: toy.Name, GGUF: toy.GGUF}}
+	}
+	return c
 }
 
 func (l *ownLibrary) Close() error { return l.db.Close() }
@@ -115,6 +124,7 @@ func describe(m models.Model) server.Model {
 		Name: m.Name, Path: m.Path, SizeBytes: m.SizeBytes, Architecture: m.Architecture, Parameters: m.Parameters,
 		Layers: m.Layers, Embedding: m.Embedding, Context: m.Context, Quantization: m.Quantization,
 		ChatTemplate: m.ChatTemplate, State: m.State, ImportedAt: m.ImportedAt,
+		BuiltIn: m.BuiltIn,
 	}
 	if m.Err != nil {
 		out.Error = strings.TrimSpace(m.Err.Error() + " " + centram.HintOf(m.Err))

@@ -30,6 +30,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("OTHER_LISTEN", freeAddress())       // for a second daemon
 			e.Setenv("CENTRAM_P2P_LISTEN", "127.0.0.1:0") // two scripts do not meet,
 			e.Setenv("CENTRAM_P2P_DISCOVERY", "off")      // nor anybody else on the network
+			e.Setenv("CENTRAM_TOY", "off")                // but where a script is about it
 			e.Setenv("CENTRAM_THREADS", "1")              // the machine that tests may have few processors, and other work
 			e.Setenv("NO_COLOR", "1")
 			return nil

@@ -28,18 +28,21 @@ const (
 	seed          = 1
 )
 
-// plan is how the model is trained: long on short stretches, and then on longer ones, so that it can look back further.
+// stage is a part of the training.
 type stage struct {
 	name    string
+	data    string // folder of what is trained on
 	context int
 	blocks  int // of a step
 	steps   int
 	rate    float64
 }
 
+// First English, from short stretches, as they are computed fastest; then to answer; then to look back further.
 var stages = []stage{
-	{"short", 256, 4, 11000, 2e-3},
-	{"long", 768, 1, 1600, 5e-4},
+	{"short", "train", 256, 4, 11000, 2e-3},
+	{"talk", "talk", 512, 2, 5000, 1e-3},
+	{"long", "talk", 1024, 1, 400, 2e-4},
 }
 
 func main() {
@@ -72,7 +75,7 @@ func run(ctx context.Context, work, out, curve string, threads, hurry int) error
 	for i, s := range stages {
 		last := i == len(stages)-1
 		made := filepath.Join(work, s.name+".gguf")
-		o, err := s.train(ctx, model, filepath.Join(work, "train"), made, threads, hurry, last)
+		o, err := s.train(ctx, model, filepath.Join(work, s.data), made, threads, hurry, last)
 		if err != nil {
 			return err
 		}
@@ -97,7 +100,7 @@ func run(ctx context.Context, work, out, curve string, threads, hurry int) error
 
 // write writes what is trained on and what is kept aside.
 func write(work string) error {
-	var train, aside []any
+	var train, half, aside []any
 	for _, b := range books {
 		pieces, err := b.pieces()
 		if err != nil {
@@ -107,8 +110,11 @@ func write(work string) error {
 			text := map[string]string{"text": p}
 			if i%keptAside == keptAside/2 {
 				aside = append(aside, text)
-			} else {
-				train = append(train, text)
+				continue
+			}
+			train = append(train, text)
+			if i%2 == 0 {
+				half = append(half, text)
 			}
 		}
 	}
@@ -121,6 +127,8 @@ func write(work string) error {
 	return errors.Join(
 		lines(filepath.Join(work, "train", "books.jsonl"), train),
 		lines(filepath.Join(work, "train", "talk.jsonl"), talk(newTeller(seed), conversations)),
+		lines(filepath.Join(work, "talk", "books.jsonl"), half),
+		lines(filepath.Join(work, "talk", "talk.jsonl"), talk(newTeller(seed+2), conversations*5/4)),
 		lines(filepath.Join(work, "aside", "books.jsonl"), aside),
 		lines(filepath.Join(work, "aside", "talk.jsonl"), talk(newTeller(seed+1), conversations/keptAside)),
 	)

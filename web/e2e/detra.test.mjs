@@ -19,10 +19,22 @@ export const detra = {
     await page.getByRole('alert').waitFor();
     assert.ok((await page.getByRole('alert').innerText()).length > 10, 'the error has words');
     await page.unroute('**/api/v1/models', none);
+  },
 
-    if ((await daemon.models()).length === 0) {
+  async 'the toy that comes along answers, and says that it is one'({ page, daemon }) {
+    if ((await daemon.models()).some((m) => !m.built_in)) return; // a daemon in use is tested
+    await page.reload();
+    await page.getByText('It is toy that answers').waitFor();
+    await accessible(page, 'the page with the toy alone');
+    await say(page, 'What is your name?');
+    const id = await finished(page);
+    assert.match((await daemon.message(chatId(page), id)).content, /\btoy\b/);
+  },
+
+  async 'a model is added by its path'({ page, origin, daemon }) {
+    if ((await daemon.models()).every((m) => m.built_in)) {
       assert.ok(process.env.MODEL, 'the daemon has no model, and MODEL names none');
-      await page.reload();
+      await page.goto(`${origin}/detra/`);
       await page.getByLabel('Path of the file').fill(process.env.MODEL);
       await page.getByRole('button', { name: 'Add model' }).click();
       await page.getByText('is ready.').waitFor({ timeout: 60_000 });

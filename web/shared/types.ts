@@ -33,6 +33,7 @@ export interface Model {
   chat_template: boolean;
   state: 'ready' | 'missing' | 'failed';
   error?: string;
+  built_in?: boolean; // it came with Centram and is a toy
   loaded: boolean;
   loading?: number;
   imported_at: string;

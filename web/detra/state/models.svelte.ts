@@ -12,9 +12,10 @@ class ModelsState {
     this.known = true;
   }
 
-  // standard is the model of a chat that names none.
+  // standard is the model of a chat that names none. What came with Centram answers if there is nobody else.
   get standard(): Model | undefined {
-    return this.find(settings.value.default_model) ?? this.list.find((m) => m.state === 'ready');
+    const ready = this.list.filter((m) => m.state === 'ready');
+    return this.find(settings.value.default_model) ?? ready.find((m) => !m.built_in) ?? ready[0];
   }
 
   find(name: string): Model | undefined {

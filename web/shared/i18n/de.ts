@@ -121,6 +121,8 @@ export const de: Dictionary = {
   noModelText:
     'DETRA spricht mit einem Sprachmodell, das auf deinem Rechner läuft. Modelle sind GGUF-Dateien. Füge eines im Terminal hinzu:',
   noModelOr: 'oder hier:',
+  onlyToyText:
+    'Es antwortet toy, das sehr kleine Modell, das mit Centram kommt: Es kann auf Englisch grüßen, zählen, buchstabieren und kurze Geschichten erzählen, und irrt sich oft. Für richtige Antworten füge ein größeres Modell hinzu, eine GGUF-Datei:',
 
   settings: 'Einstellungen',
   chatSettings: 'Einstellungen dieses Gesprächs',

@@ -125,6 +125,8 @@ export const en = {
   noModelTitle: 'First, a model',
   noModelText: 'DETRA talks with a language model that runs on your computer. Models are GGUF files. Add one in a terminal:',
   noModelOr: 'or here:',
+  onlyToyText:
+    'It is toy that answers, the very small model that comes with Centram: it can greet, count, spell and tell short stories, and is often wrong. For real answers add a bigger model, a GGUF file:',
 
   // Settings
   settings: 'Settings',
