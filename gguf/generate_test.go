@@ -258,3 +258,22 @@ func BenchmarkGenerateF16(b *testing.B) {
 		}
 	}
 }
+
+func TestGenerateAdapterFitsItsModel(t *testing.T) {
+	shape := Toy()
+	shape.Layers = 2
+	base := openBytes(t, generate(t, shape))
+	var one, again, other bytes.Buffer
+	for b, seed := range map[*bytes.Buffer]uint64{&one: 1, &again: 1, &other: 2} {
+		if err := GenerateAdapter(b, shape, seed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(one.Bytes(), again.Bytes()) || bytes.Equal(one.Bytes(), other.Bytes()) {
+		t.Error("adapters do not go by their seeds")
+	}
+	got, err := CheckAdapter(mustRead(t, one.Bytes()), base.Summary)
+	if err != nil || got.Rank != 4 || got.Alpha != 4 || got.Matrices != 6 {
+		t.Errorf("got %+v, %v; want rank 4, alpha 4, 6 matrices", got, err)
+	}
+}

@@ -86,37 +86,54 @@ func same(a, b []file) bool {
 	})
 }
 
-func (l *Library) inside(path string) bool {
-	if l.Dir == "" {
+// within reports whether path is somewhere in a folder. No folder is "".
+func within(folder, path string) bool {
+	if folder == "" {
 		return false
 	}
-	rel, err := filepath.Rel(l.Dir, path)
+	rel, err := filepath.Rel(folder, path)
 	return err == nil && filepath.IsLocal(rel)
 }
 
-// removeFiles deletes the files of m in the models folder. A symbolic link is removed and not what it points at, and
-// one to a directory is not followed out of the folder.
+// removeFiles deletes the files of m in the models folder.
 func (l *Library) removeFiles(m Model) error {
 	if m.BuiltIn {
 		return centram.Errorf(centram.Forbidden, "The model %s comes with Centram, so its file stays.", m.Name).
 			WithHint("Remove it from the list only. To have it back: centram model import %s", m.Path)
 	}
-	if !l.inside(m.Path) {
+	if !within(l.Dir, m.Path) {
 		return centram.Errorf(centram.Forbidden, "%s lies outside the models folder, so it is yours to delete.", m.Path).
 			WithHint("Remove the model from the list only, and then the file by hand.")
 	}
-	root, err := os.OpenRoot(l.Dir)
+	return removeFrom(l.Dir, paths(m.files)...)
+}
+
+func (l *Library) removeAdapterFile(a Adapter) error {
+	if !within(l.AdapterDir, a.Path) {
+		return centram.Errorf(centram.Forbidden, "%s lies outside the folder of adapters, so it is yours to delete.", a.Path).
+			WithHint("Remove the adapter from the list only, and then the file by hand.")
+	}
+	return removeFrom(l.AdapterDir, a.Path)
+}
+
+// removeFrom deletes files in a folder, if they are there. A symbolic link is removed and not what it points at, and one to
+// a directory is not followed out of the folder.
+func removeFrom(folder string, files ...string) error {
+	root, err := os.OpenRoot(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		return fmt.Errorf("open the models folder: %w", err)
+		return fmt.Errorf("open %s: %w", folder, err)
 	}
 	defer root.Close()
-	for _, f := range m.files {
-		rel, err := filepath.Rel(l.Dir, f.Path)
+	for _, path := range files {
+		rel, err := filepath.Rel(folder, path)
 		if err != nil {
-			return fmt.Errorf("delete %s: %w", f.Path, err)
+			return fmt.Errorf("delete %s: %w", path, err)
 		}
 		if err := root.Remove(rel); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return centram.Errorf(centram.Forbidden, "The file %s could not be deleted: %w", f.Path, err)
+			return centram.Errorf(centram.Forbidden, "The file %s could not be deleted: %w", path, err)
 		}
 	}
 	return nil

@@ -1,5 +1,5 @@
-// Package models knows the models that this node can run: plain GGUF files, wherever they lie. Importing one does not
-// copy it, and a file that is dropped into the models folder appears by itself.
+// Package models knows the models that this node can run, and LoRA adapters of them: plain GGUF files, wherever they lie.
+// Importing one does not copy it, and a model that is dropped into the models folder appears by itself.
 //
 // A Library may be used from many goroutines.
 package models
@@ -20,6 +20,8 @@ import (
 // Model is one entry of the library.
 type Model struct {
 	Name            string
+	Base            string // its own name, if Name has adapters behind it; see Use
+	Adapters        []Use  // of Name
 	Path            string // of the file, or of the first part of a split model
 	SizeBytes       int64  // of all parts
 	Architecture    string
@@ -73,9 +75,11 @@ type Config struct {
 	// BuiltIn are models that come with the program, and BuiltInDir is where they are written to.
 	BuiltIn    []BuiltIn
 	BuiltInDir string
+	// AdapterDir is the folder of the adapters that Centram makes itself. Empty means that there is none.
+	AdapterDir string
 	// Check looks whether a file is a model that can be run. Nil means CheckFile.
 	Check func(path string) (Checked, error)
-	// Changed is told of models that come and go. It must not call the Library. Nil means that nobody is told.
+	// Changed is told of models and adapters that come and go, of the latter as base:name. It must not call the Library. Nil means that nobody is told.
 	Changed func(Change)
 	// Now dates imports. Nil means time.Now.
 	Now func() time.Time
@@ -101,10 +105,8 @@ func New(ctx context.Context, cfg Config) (*Library, error) {
 		cfg.Now = time.Now
 	}
 	l := &Library{Config: cfg, unhashed: make(chan struct{}, 1)}
-	if l.Dir != "" {
-		if err := l.makeDir(); err != nil {
-			return nil, err
-		}
+	if err := l.makeDir(); err != nil {
+		return nil, err
 	}
 	if err := l.unpack(ctx); err != nil {
 		return nil, err
@@ -117,6 +119,14 @@ func New(ctx context.Context, cfg Config) (*Library, error) {
 }
 
 func (l *Library) makeDir() (err error) {
+	if l.AdapterDir != "" {
+		if l.AdapterDir, err = filepath.Abs(l.AdapterDir); err != nil {
+			return fmt.Errorf("find the folder of adapters: %w", err)
+		}
+	}
+	if l.Dir == "" {
+		return nil
+	}
 	if l.Dir, err = filepath.Abs(l.Dir); err != nil {
 		return fmt.Errorf("find the models folder: %w", err)
 	}
@@ -145,14 +155,41 @@ func (l *Library) List(ctx context.Context) ([]Model, error) {
 	return list, nil
 }
 
-// Get returns the model of that name, whatever its state. Case does not matter, nor does ":latest" at the end. It fails
-// with centram.NotFound.
+// Choices returns all that a request may name: the models, and behind each what it is with each of its adapters.
+func (l *Library) Choices(ctx context.Context) ([]Model, error) {
+	list, err := l.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := []Model{}
+	for _, m := range list {
+		out = append(out, m)
+		adapters, err := l.adaptersOf(ctx, m.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range adapters {
+			with, err := l.with(ctx, m, []Use{{Name: a.Name, Scale: 1}})
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, with)
+		}
+	}
+	return out, nil
+}
+
+// Get returns the model of that name, perhaps with adapters, whatever its state. Case does not matter, nor does ":latest"
+// at the end. It fails with centram.NotFound, and with centram.Invalid if what it says of adapters makes no sense.
 func (l *Library) Get(ctx context.Context, name string) (Model, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.get(ctx, name)
+	return l.called(ctx, name)
 }
 
+// get finds a model by its own name. It wants mu held.
 func (l *Library) get(ctx context.Context, name string) (Model, error) {
 	m, err := modelBy(ctx, l.DB, "name", canonical(name))
 	if errors.Is(err, sql.ErrNoRows) {
@@ -233,7 +270,7 @@ func (l *Library) Import(ctx context.Context, path, name string) (Model, error) 
 }
 
 // Delete removes a model from the list, and with file also from the disk, which is for files in the models folder only:
-// others are centram.Forbidden. It fails with centram.NotFound.
+// others are centram.Forbidden. Its adapters stay in the list, unusable. It fails with centram.NotFound.
 func (l *Library) Delete(ctx context.Context, name string, file bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -247,7 +284,7 @@ func (l *Library) Delete(ctx context.Context, name string, file bool) error {
 		}
 	}
 	// A file that stays in the folder must not come back with the next scan, nor what comes with the program with its next start.
-	if err := deleteModel(ctx, l.DB, m, m.BuiltIn || !file && l.inside(m.Path)); err != nil {
+	if err := deleteModel(ctx, l.DB, m, m.BuiltIn || !file && within(l.Dir, m.Path)); err != nil {
 		return fmt.Errorf("delete %s: %w", m.Name, err)
 	}
 	l.Changed(Change{m.Name, Deleted})
@@ -255,8 +292,6 @@ func (l *Library) Delete(ctx context.Context, name string, file bool) error {
 }
 
 func noModel(name string) error {
-	e := centram.Errorf(centram.NotFound, "There is no model %q.", name).
-		WithHint("See which there are with: centram model list")
-	e.Details = map[string]any{"param": "model"}
-	return e
+	return atModel(centram.Errorf(centram.NotFound, "There is no model %q.", name).
+		WithHint("See which there are with: centram model list"))
 }

@@ -47,7 +47,7 @@ func open(t *testing.T, dir string, check func(string) (Checked, error)) *fixtur
 	t.Cleanup(func() { db.Close() })
 	f := &fixture{dir: dir}
 	f.Library, err = New(t.Context(), Config{
-		DB: db.DB, Dir: filepath.Join(dir, "models"), Check: check,
+		DB: db.DB, Dir: filepath.Join(dir, "models"), AdapterDir: filepath.Join(dir, "adapters"), Check: check,
 		Changed: func(c Change) { f.changes = append(f.changes, c) },
 	})
 	if err != nil {

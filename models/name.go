@@ -10,11 +10,14 @@ import (
 
 const maxName = 128
 
+// latest is what clients of Ollama put behind a name without a tag.
+const latest = "latest"
+
 var validName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*(:[a-z0-9][a-z0-9._-]*)?$`)
 
-// canonical is the spelling under which a name is kept. Clients of Ollama add ":latest" to a name without a tag.
+// canonical is the spelling under which a name is kept.
 func canonical(name string) string {
-	return strings.TrimSuffix(strings.ToLower(name), ":latest")
+	return strings.TrimSuffix(strings.ToLower(name), ":"+latest)
 }
 
 // checkName checks a name that somebody chose. Empty is all right: one will be made.
@@ -26,6 +29,15 @@ func checkName(name string) error {
 		WithHint("Use lower-case letters, digits, dots, dashes and underscores, and if you like a :tag at the end.")
 	err.Details = map[string]any{"param": "name"}
 	return err
+}
+
+const maxAdapterName = 64
+
+var validAdapterName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
+
+// fitAdapterName reports whether an adapter may be called so.
+func fitAdapterName(name string) bool {
+	return len(name) <= maxAdapterName && name != latest && validAdapterName.MatchString(name)
 }
 
 // nameFor makes a name after the file, or if that says nothing after what the model calls itself.

@@ -132,18 +132,30 @@ func (l *Library) freeName(ctx context.Context, name, asked string) (string, err
 		name = asked
 	}
 	for i, try := 2, name; ; i++ {
-		_, err := modelBy(ctx, l.DB, "name", try)
-		if errors.Is(err, sql.ErrNoRows) {
-			return try, nil
-		}
+		taken, err := l.taken(ctx, try)
 		if err != nil {
 			return "", fmt.Errorf("look for a free name: %w", err)
 		}
+		if taken == "" {
+			return try, nil
+		}
 		if asked != "" {
-			return "", centram.Errorf(centram.Conflict, "There is a model %s already.", asked).WithHint("Choose another name.")
+			return "", centram.Errorf(centram.Conflict, "%s", taken).WithHint("Choose another name.")
 		}
 		try = fmt.Sprintf("%s-%d", name, i)
 	}
+}
+
+// taken says what has the name already, if something has: a model, or one with an adapter.
+func (l *Library) taken(ctx context.Context, name string) (string, error) {
+	if base, adapter, ok := CutAdapters(name); ok {
+		return l.adapterTaken(ctx, base, adapter)
+	}
+	_, err := modelBy(ctx, l.DB, "name", name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return fmt.Sprintf("There is a model %s already.", name), err
 }
 
 func paths(files []file) []string {

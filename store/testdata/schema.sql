@@ -109,3 +109,23 @@ CREATE TABLE records (
 	record   BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE adapters (
+	base       TEXT NOT NULL COLLATE NOCASE CHECK (base <> ''),
+	name       TEXT NOT NULL COLLATE NOCASE CHECK (name <> '' AND instr(name, ':') = 0),
+	path       TEXT NOT NULL,
+	file       TEXT NOT NULL CHECK (json_valid(file)),
+	base_files TEXT NOT NULL CHECK (json_valid(base_files)),
+	title      TEXT NOT NULL,
+	size_bytes INTEGER NOT NULL,
+	digest     TEXT NOT NULL,
+	rank       INTEGER NOT NULL,
+	alpha      REAL NOT NULL,
+	matrices   INTEGER NOT NULL,
+	parameters INTEGER NOT NULL,
+	about      TEXT NOT NULL CHECK (json_valid(about)),
+	state      TEXT NOT NULL CHECK (state IN ('ready', 'failed')),
+	error      TEXT NOT NULL DEFAULT '' CHECK ((state = 'failed') = (error <> '')),
+	added_at   INTEGER NOT NULL, -- milliseconds since 1970
+	PRIMARY KEY (base, name)
+) STRICT, WITHOUT ROWID;
+
