@@ -159,7 +159,7 @@ func (e *Engine) acquireDraft(ctx context.Context, target *resident, plain bool)
 var errNoRoom = errors.New("there is no memory left for it")
 
 func (e *Engine) findDraft(ctx context.Context, target *resident, name string) (*resident, error) {
-	name, err := e.cfg.Canonical(ctx, name)
+	name, _, err := e.cfg.Resolve(ctx, name)
 	if err != nil {
 		return nil, err
 	}

@@ -20,8 +20,9 @@ type Config struct {
 	Open func(ctx context.Context, name string, progress func(float64)) (Model, error)
 	// Estimate is the memory that Open would take, in bytes. Nil means nobody counts.
 	Estimate func(name string) (uint64, error)
-	// Canonical maps the names that a client may use to one. Nil means they are the same.
-	Canonical func(ctx context.Context, name string) (string, error)
+	// Resolve says which model a client means by a name, and the adapters that it is to be used with. Models that differ in
+	// their adapters only are one in memory. Nil means that names are those of models.
+	Resolve func(ctx context.Context, name string) (model string, adapters []AdapterScale, err error)
 	// MemoryBudget is the most that resident models may take together, in bytes. Zero means no limit.
 	MemoryBudget uint64
 	// KeepAlive is how long an unused model stays. Zero means 5 minutes, negative for ever.
@@ -60,8 +61,8 @@ func New(cfg Config) *Engine {
 	if cfg.Changed == nil {
 		cfg.Changed = func(Change) {}
 	}
-	if cfg.Canonical == nil {
-		cfg.Canonical = func(_ context.Context, name string) (string, error) { return name, nil }
+	if cfg.Resolve == nil {
+		cfg.Resolve = func(_ context.Context, name string) (string, []AdapterScale, error) { return name, nil, nil }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Engine{cfg: cfg, ctx: ctx, cancel: cancel, residents: map[string]*resident{}, freed: make(chan struct{})}
@@ -90,10 +91,11 @@ func (e *Engine) Generate(ctx context.Context, r Request, emit func(Event) error
 	if quiet {
 		emit = func(Event) error { return nil }
 	}
-	res, err := e.acquire(ctx, r.Model)
+	res, adapters, err := e.acquire(ctx, r.Model)
 	if err != nil {
 		return Result{}, err
 	}
+	r.Adapters = slices.Concat(adapters, r.Adapters)
 	defer e.release(res, r.KeepAlive)
 	draft, guesses := e.acquireDraft(ctx, res, r.NoSpeculation)
 	if draft != nil {
@@ -113,10 +115,10 @@ func (e *Engine) Generate(ctx context.Context, r Request, emit func(Event) error
 	return result, err
 }
 
-// Embed returns a vector of length 1 for each input.
+// Embed returns a vector of length 1 for each input, of the model without adapters.
 func (e *Engine) Embed(ctx context.Context, r EmbedRequest) (EmbedResult, error) {
 	began := time.Now()
-	res, err := e.acquire(ctx, r.Model)
+	res, _, err := e.acquire(ctx, r.Model)
 	if err != nil {
 		return EmbedResult{}, err
 	}
@@ -152,7 +154,7 @@ func (e *Engine) Embed(ctx context.Context, r EmbedRequest) (EmbedResult, error)
 
 // Tokenize splits text with a model's vocabulary.
 func (e *Engine) Tokenize(ctx context.Context, model, text string, begin, special bool) ([]Token, error) {
-	res, err := e.acquire(ctx, model)
+	res, _, err := e.acquire(ctx, model)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +164,7 @@ func (e *Engine) Tokenize(ctx context.Context, model, text string, begin, specia
 
 // Detokenize joins the text of tokens, special ones included.
 func (e *Engine) Detokenize(ctx context.Context, model string, tokens []Token) (string, error) {
-	res, err := e.acquire(ctx, model)
+	res, _, err := e.acquire(ctx, model)
 	if err != nil {
 		return "", err
 	}
@@ -179,7 +181,7 @@ func (e *Engine) Detokenize(ctx context.Context, model string, tokens []Token) (
 
 // RenderChat returns the prompt that a chat becomes.
 func (e *Engine) RenderChat(ctx context.Context, model string, c Chat) (string, error) {
-	res, err := e.acquire(ctx, model)
+	res, _, err := e.acquire(ctx, model)
 	if err != nil {
 		return "", err
 	}

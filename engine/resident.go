@@ -39,7 +39,7 @@ var errUnloaded = errors.New("unloaded before it was loaded")
 
 // Load brings a model into memory and returns when it can answer. It stays for keepAlive, as after a Request with that.
 func (e *Engine) Load(ctx context.Context, name string, keepAlive time.Duration) error {
-	res, err := e.acquire(ctx, name)
+	res, _, err := e.acquire(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (e *Engine) Load(ctx context.Context, name string, keepAlive time.Duration)
 
 // Unload frees a model and returns when it is gone. Answers under way end with centram.Unavailable.
 func (e *Engine) Unload(ctx context.Context, name string) error {
-	name, err := e.cfg.Canonical(ctx, name)
+	name, _, err := e.cfg.Resolve(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -99,13 +99,15 @@ func (r *resident) loaded() bool {
 	}
 }
 
-// acquire returns a model that can answer, loading it if need be, and holds it in memory until release.
-func (e *Engine) acquire(ctx context.Context, name string) (*resident, error) {
-	name, err := e.cfg.Canonical(ctx, name)
+// acquire returns a model that can answer, loading it if need be, and holds it in memory until release. With it come the
+// adapters that the name asks for.
+func (e *Engine) acquire(ctx context.Context, name string) (*resident, []AdapterScale, error) {
+	name, adapters, err := e.cfg.Resolve(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return e.take(ctx, name, (*Engine).makeRoom)
+	res, err := e.take(ctx, name, (*Engine).makeRoom)
+	return res, adapters, err
 }
 
 // take is acquire by the model's true name. room says whether so many bytes are free, makes some free if it can, and

@@ -61,10 +61,13 @@ type Row struct {
 	Embed  bool // with Logits: wanted are the Info().Embedding numbers that go into the output matrix, instead of its logits
 }
 
-// AdapterScale names a loaded LoRA adapter and its weight.
+// AdapterScale names a LoRA adapter and its weight.
 type AdapterScale struct {
-	Path  string  `json:"path"`
-	Scale float32 `json:"scale"`
+	Path  string
+	Scale float32
+	// Digest tells one content of the file from another, so that what was computed or loaded of one is not taken for the
+	// other. Empty means that the file stays as it is.
+	Digest string
 }
 
 // Output holds one slice of vocabulary-size logits for each row with Logits set, in batch order. The slices belong to

@@ -18,7 +18,7 @@ func GenerateAdapter(w io.Writer, s Shape, seed uint64) error {
 	fill := func(n uint64) func(io.Writer) error {
 		values := make([]float32, n)
 		for i := range values {
-			values[i] = (random.Float32() - 0.5) / 4
+			values[i] = (random.Float32() - 0.5) / 2
 		}
 		return Floats(values)
 	}

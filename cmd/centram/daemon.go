@@ -187,9 +187,9 @@ func engineConfig(cfg *config.Config, library *models.Library, pool *pool.Pool, 
 			_, need, err := split(context.Background(), file)
 			return need, err
 		},
-		Canonical: func(ctx context.Context, name string) (string, error) {
+		Resolve: func(ctx context.Context, name string) (string, []engine.AdapterScale, error) {
 			m, err := library.Resolve(ctx, name)
-			return m.Name, err
+			return m.Alone(), scales(m.Adapters), err
 		},
 		Speculate: func(name string) (string, bool) {
 			if name == cfg.Draft {

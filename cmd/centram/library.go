@@ -83,7 +83,7 @@ func (a *app) ownLibrary(ctx context.Context) (*ownLibrary, error) {
 }
 
 func (a *app) modelsConfig(db *store.DB) models.Config {
-	c := models.Config{DB: db.DB, Dir: a.cfg.Models, BuiltInDir: filepath.Join(a.cfg.Data, "builtin")}
+	c := models.Config{DB: db.DB, Dir: a.cfg.Models, AdapterDir: adapterFolder(a.cfg), BuiltInDir: filepath.Join(a.cfg.Data, "builtin")}
 	if a.cfg.Toy == "on" {
 		c.BuiltIn = []models.BuiltIn{{Name: toy.Name, GGUF: toy.GGUF}}
 	}

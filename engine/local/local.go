@@ -66,7 +66,7 @@ func Open(ctx context.Context, path string, cfg Config) (*Model, error) {
 	if err != nil {
 		return nil, errors.Join(loadError(ctx, path, err), m.model.Close())
 	}
-	m.adapters = adapters{model: m.model, ctx: m.ctx}
+	m.adapters = adapters{model: m.model, ctx: m.ctx, base: summary}
 	loaded, err := m.model.Info()
 	if err != nil {
 		return nil, errors.Join(err, m.Close())

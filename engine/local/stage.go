@@ -51,7 +51,7 @@ func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
 	if err != nil {
 		return nil, errors.Join(loadError(ctx, path, err), s.model.Close())
 	}
-	s.adapters = adapters{model: s.model, ctx: s.ctx}
+	s.adapters = adapters{model: s.model, ctx: s.ctx, base: summary}
 	return s, nil
 }
 
