@@ -33,8 +33,8 @@ func newAnswers(cfg Config) *answers {
 	return &answers{Config: cfg, base: context.Background(), live: map[string]*answer{}}
 }
 
-// begin writes the answer that prepare has put into the store.
-func (a *answers) begin(chat string, prepare func() (chats.Message, error)) error {
+// begin writes the answer that prepare has put into the store. loads is the model that has to be in memory for it.
+func (a *answers) begin(chat, loads string, prepare func() (chats.Message, error)) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -45,7 +45,7 @@ func (a *answers) begin(chat string, prepare func() (chats.Message, error)) erro
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(a.base)
-	ans := newAnswer(chat, m, cancel)
+	ans := newAnswer(chat, loads, m, cancel)
 	a.live[m.ID] = ans
 	a.wg.Go(func() {
 		defer cancel(nil)
@@ -151,8 +151,8 @@ func (a *answers) keep(ans *answer, news chan event, ended <-chan struct{}) {
 			if !ok {
 				news = nil
 			}
-			if m, ok := e.data.(ModelEvent); ok && m.Name == ans.start.Model && m.Progress != nil {
-				ans.status("loading", loadingEvent{m.Name, *m.Progress})
+			if m, ok := e.data.(ModelEvent); ok && m.Name == ans.loads && m.Progress != nil {
+				ans.status("loading", loadingEvent{ans.start.Model, *m.Progress})
 			}
 		case <-save.C:
 			text := ans.message().Content
@@ -191,7 +191,7 @@ func (a *answers) generate(ctx context.Context, ans *answer) (result engine.Resu
 
 // showWait says what an answer that is not there yet waits for.
 func (a *answers) showWait(ans *answer) {
-	r, ok := resident(a.Engine, ans.start.Model)
+	r, ok := resident(a.Engine, ans.loads)
 	switch {
 	case !ok || r.Loading < 1:
 		ans.status("loading", loadingEvent{ans.start.Model, r.Loading})

@@ -315,7 +315,7 @@ func TestTheFirstNewsOfLoadingIsShown(t *testing.T) {
 		})
 		a := newAnswers(Config{Engine: e, Chats: atOnce{}, Settings: atOnce{}, Events: e.events}.withDefaults())
 		defer a.close()
-		err := a.begin("c", func() (chats.Message, error) { return chats.Message{ID: "m", Model: "toy"}, nil })
+		err := a.begin("c", "toy", func() (chats.Message, error) { return chats.Message{ID: "m", Model: "toy"}, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,7 +339,7 @@ func TestAnAnswerContinuedAtItsEndIsNotLost(t *testing.T) {
 		defer end() // close would wait for an answer that is lost
 		a.base = base
 		begin := func() {
-			err := a.begin("c", func() (chats.Message, error) {
+			err := a.begin("c", "toy", func() (chats.Message, error) {
 				return chats.Message{ID: "m", State: chats.Generating}, nil
 			})
 			if err != nil {

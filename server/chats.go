@@ -156,9 +156,9 @@ func (s *Server) ask(ctx context.Context, in *question) (*exchange, error) {
 		return nil, err
 	}
 	out := &exchange{}
-	err = s.answers.begin(in.Chat, func() (answer chats.Message, err error) {
+	err = s.answers.begin(in.Chat, model.Alone(), func() (answer chats.Message, err error) {
 		out.Body.User, answer, err = s.Chats.Ask(ctx, in.Chat, chats.Question{
-			Parent: in.Body.Parent, Content: in.Body.Content, Model: model,
+			Parent: in.Body.Parent, Content: in.Body.Content, Model: model.Name,
 		})
 		out.Body.Assistant = answer
 		return answer, err
@@ -186,8 +186,8 @@ func (s *Server) answerAgain(ctx context.Context, in *messageAction,
 		return nil, err
 	}
 	out := &messageBody{}
-	err = s.answers.begin(in.Chat, func() (answer chats.Message, err error) {
-		out.Body, err = prepare(ctx, in.Chat, in.Message, model)
+	err = s.answers.begin(in.Chat, model.Alone(), func() (answer chats.Message, err error) {
+		out.Body, err = prepare(ctx, in.Chat, in.Message, model.Name)
 		return out.Body, err
 	})
 	if err != nil {

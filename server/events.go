@@ -22,7 +22,8 @@ type event struct {
 	data any
 }
 
-// ModelEvent says what happened to a model.
+// ModelEvent says what happened to a model, or to what it is with an adapter: that is called base:name, and only comes and
+// goes.
 type ModelEvent struct {
 	Name     string   `json:"name"`
 	Change   string   `json:"change" enum:"imported,deleted,loading,loaded,unloaded,failed"`
@@ -64,7 +65,7 @@ func (e *Events) Engine(c engine.Change) {
 	e.publish("model", news)
 }
 
-// Library passes on what happened to the list of models.
+// Library passes on what happened to the list of models and adapters.
 func (e *Events) Library(c models.Change) {
 	e.publish("model", ModelEvent{Name: c.Name, Change: string(c.Kind)})
 }

@@ -233,5 +233,5 @@ func (s *Server) downHyperlink(ctx context.Context, in *hyperlinkAsk) (*modelBod
 	if err := s.unload(ctx, m.Name); err != nil {
 		return nil, err
 	}
-	return &modelBody{s.present(m)}, nil
+	return s.showModel(ctx, m)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +22,8 @@ type Engine interface {
 	Resident() []engine.Resident
 }
 
-// Models is the list of models. All but List and Import fail with centram.NotFound. Resolve returns only what is ready.
+// Models is the list of models and of their adapters. All but List and Import fail with centram.NotFound. Get and Resolve
+// take names with adapters; Resolve returns only what is ready.
 type Models interface {
 	List(context.Context) ([]models.Model, error)
 	Get(ctx context.Context, name string) (models.Model, error)
@@ -31,6 +31,10 @@ type Models interface {
 	Only(ctx context.Context) (string, error)
 	Import(ctx context.Context, path, name string) (models.Model, error)
 	Delete(ctx context.Context, name string, file bool) error
+
+	Adapters(ctx context.Context, base string) ([]models.Adapter, error) // of all models if base is empty
+	AddAdapter(context.Context, models.AdapterDraft) (models.Adapter, error)
+	RemoveAdapter(ctx context.Context, base, name string, file bool) error
 }
 
 // Model is one of the list.
@@ -51,6 +55,7 @@ type Model struct {
 	Loaded       bool         `json:"loaded"`
 	Loading      *float64     `json:"loading,omitempty" doc:"How far it is loaded, 0 to 1. Absent if it is not being loaded."`
 	ImportedAt   time.Time    `json:"imported_at"`
+	Adapters     []Adapter    `json:"adapters" doc:"That it can be used with."`
 }
 
 type modelList struct {
@@ -66,13 +71,7 @@ type ModelName struct {
 	Name string `path:"name" maxLength:"4096"`
 }
 
-func (m ModelName) name() string {
-	name, err := url.PathUnescape(m.Name) // the router leaves "%3A" as it is
-	if err != nil {
-		return m.Name
-	}
-	return name
-}
+func (m ModelName) name() string { return unescape(m.Name) }
 
 type modelAction struct {
 	ModelName
@@ -96,10 +95,14 @@ func (s *Server) listModels(ctx context.Context, _ *struct{}) (*modelList, error
 	if err != nil {
 		return nil, err
 	}
+	adapters, err := s.Models.Adapters(ctx, "")
+	if err != nil {
+		return nil, err
+	}
 	out := &modelList{}
 	out.Body.Models = make([]Model, 0, len(list))
 	for _, m := range list {
-		out.Body.Models = append(out.Body.Models, s.present(m))
+		out.Body.Models = append(out.Body.Models, s.present(m, adapters))
 	}
 	return out, nil
 }
@@ -109,7 +112,7 @@ func (s *Server) getModel(ctx context.Context, in *ModelName) (*modelBody, error
 	if err != nil {
 		return nil, err
 	}
-	return &modelBody{s.present(m)}, nil
+	return s.showModel(ctx, m)
 }
 
 func (s *Server) importModel(ctx context.Context, in *modelImport) (*modelBody, error) {
@@ -117,13 +120,17 @@ func (s *Server) importModel(ctx context.Context, in *modelImport) (*modelBody, 
 	if err != nil {
 		return nil, err
 	}
-	return &modelBody{s.present(m)}, nil
+	return s.showModel(ctx, m)
 }
 
 func (s *Server) deleteModel(ctx context.Context, in *modelDelete) (*struct{}, error) {
 	m, err := s.Models.Get(ctx, in.name())
 	if err != nil {
 		return nil, err
+	}
+	if m.Base != "" {
+		return nil, centram.Errorf(centram.Invalid, "%s is the model %s with adapters.", m.Name, m.Base).
+			WithHint("Remove an adapter with: centram lora remove %s:%s", m.Base, m.Adapters[0].Name)
 	}
 	if err := s.unload(ctx, m.Name); err != nil {
 		return nil, err
@@ -137,7 +144,7 @@ func (s *Server) loadModel(ctx context.Context, in *modelAction) (*modelBody, er
 		return nil, err
 	}
 	s.loads.start(m.Name)
-	return &modelBody{s.present(m)}, nil
+	return s.showModel(ctx, m)
 }
 
 func (s *Server) unloadModel(ctx context.Context, in *modelAction) (*modelBody, error) {
@@ -148,7 +155,7 @@ func (s *Server) unloadModel(ctx context.Context, in *modelAction) (*modelBody, 
 	if err := s.unload(ctx, m.Name); err != nil {
 		return nil, err
 	}
-	return &modelBody{s.present(m)}, nil
+	return s.showModel(ctx, m)
 }
 
 // unload is content if the model is not in memory.
@@ -160,16 +167,30 @@ func (s *Server) unload(ctx context.Context, name string) error {
 	return err
 }
 
-func (s *Server) present(m models.Model) Model {
+func (s *Server) showModel(ctx context.Context, m models.Model) (*modelBody, error) {
+	adapters, err := s.Models.Adapters(ctx, m.Alone())
+	if err != nil {
+		return nil, err
+	}
+	return &modelBody{s.present(m, adapters)}, nil
+}
+
+// present describes a model, with those of the adapters that are its own.
+func (s *Server) present(m models.Model, adapters []models.Adapter) Model {
 	out := Model{
 		Name: m.Name, Path: m.Path, SizeBytes: m.SizeBytes, Architecture: m.Architecture, Parameters: m.Parameters,
 		Layers: m.Layers, Embedding: m.Embedding, Context: m.Context, Quantization: m.Quantization,
-		ChatTemplate: m.ChatTemplate, State: m.State, ImportedAt: m.ImportedAt, BuiltIn: m.BuiltIn,
+		ChatTemplate: m.ChatTemplate, State: m.State, ImportedAt: m.ImportedAt, BuiltIn: m.BuiltIn, Adapters: []Adapter{},
+	}
+	for _, a := range adapters {
+		if a.Base == m.Alone() {
+			out.Adapters = append(out.Adapters, DescribeAdapter(a))
+		}
 	}
 	if m.Err != nil {
 		out.Error = textOf(m.Err)
 	}
-	if r, ok := resident(s.Engine, m.Name); ok {
+	if r, ok := resident(s.Engine, m.Alone()); ok {
 		out.Loaded = r.Loading >= 1
 		if !out.Loaded {
 			out.Loading = &r.Loading

@@ -8,29 +8,29 @@ import (
 	"github.com/centram/centram"
 	"github.com/centram/centram/chats"
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/models"
 )
 
 // modelFor is the model that answers in a chat: its own, the default one, or the only one there is.
-func (s *Server) modelFor(ctx context.Context, chat string) (string, error) {
+func (s *Server) modelFor(ctx context.Context, chat string) (models.Model, error) {
 	c, err := s.Chats.Outline(ctx, chat)
 	if err != nil {
-		return "", err
+		return models.Model{}, err
 	}
 	p, err := loadPreferences(ctx, s.Settings)
 	if err != nil {
-		return "", err
+		return models.Model{}, err
 	}
 	if name := cmp.Or(c.Model, p.DefaultModel); name != "" {
-		m, err := s.Models.Resolve(ctx, name)
-		return m.Name, err
+		return s.Models.Resolve(ctx, name)
 	}
 	name, err := s.Models.Only(ctx)
 	if e, ok := errors.AsType[*centram.Error](err); ok && e.Code == centram.NotFound {
 		wrong := *e // what the address names is there
 		wrong.Code = centram.Invalid
-		return "", &wrong
+		return models.Model{}, &wrong
 	}
-	return name, err
+	return models.Model{Name: name}, err
 }
 
 // request puts together what the engine needs: the branch of the chat that the answer belongs to, as it is now.

@@ -14,6 +14,7 @@ import (
 // is more, and takes all that there is.
 type answer struct {
 	chat   string
+	loads  string        // the model that has to be in memory: what the message calls it may have adapters behind it
 	start  chats.Message // as it was when the answer began
 	cancel context.CancelCauseFunc
 
@@ -46,8 +47,8 @@ type deltaEvent struct {
 	Text string `json:"text"`
 }
 
-func newAnswer(chat string, m chats.Message, cancel context.CancelCauseFunc) *answer {
-	return &answer{chat: chat, start: m, cancel: cancel, text: []byte(m.Content), change: make(chan struct{})}
+func newAnswer(chat, loads string, m chats.Message, cancel context.CancelCauseFunc) *answer {
+	return &answer{chat: chat, loads: loads, start: m, cancel: cancel, text: []byte(m.Content), change: make(chan struct{})}
 }
 
 func (a *answer) append(text string) {

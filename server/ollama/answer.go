@@ -137,10 +137,10 @@ func (r *reply) residence(ctx context.Context, m models.Model, keep keepAlive, s
 	return wire.JSON(r.lines.c, http.StatusOK, l)
 }
 
-// reside has the model in memory for that time, or out of it.
+// reside has the model in memory for that time, or out of it, whatever adapters it was named with.
 func (h *handler) reside(ctx context.Context, m models.Model, keep keepAlive) error {
 	if keep.ends() {
-		return h.unload(ctx, m.Name)
+		return h.unload(ctx, m.Alone())
 	}
 	return h.Engine.Load(ctx, m.Name, keep.engine())
 }

@@ -83,6 +83,7 @@ func digestOf(m models.Model) string {
 
 func detailsOf(m models.Model) details {
 	return details{
+		ParentModel:       m.Base,
 		Format:            "gguf",
 		Family:            m.Architecture,
 		Families:          []string{m.Architecture},
@@ -108,7 +109,7 @@ func (h *handler) tags(c echo.Context) error {
 		listed
 		Modified stamp `json:"modified_at"`
 	}
-	list, err := h.Models.List(c.Request().Context())
+	list, err := h.Models.Choices(c.Request().Context())
 	if err != nil {
 		return err
 	}
@@ -202,13 +203,17 @@ func (h *handler) show(c echo.Context) error {
 
 // modelfile is for people who look. The path is left out: it is no business of a client on another machine.
 func modelfile(m models.Model) string {
-	return fmt.Sprintf("# %s, kept by Centram\nFROM %s\n", m.Name, filepath.Base(m.Path))
+	text := fmt.Sprintf("# %s, kept by Centram\nFROM %s\n", m.Name, filepath.Base(m.Path))
+	for _, a := range m.Adapters {
+		text += "ADAPTER " + filepath.Base(a.Path) + "\n"
+	}
+	return text
 }
 
 // parameters says num_ctx of a loaded model only. Clients take it for the context to ask for, and what the model was
 // trained for may be more than it gets.
 func (h *handler) parameters(m models.Model) string {
-	if n := h.loadedContext(m.Name); n > 0 {
+	if n := h.loadedContext(m.Alone()); n > 0 {
 		return fmt.Sprintf("num_ctx %d", n)
 	}
 	return ""

@@ -26,9 +26,9 @@ type Engine interface {
 	Resident() []engine.Resident
 }
 
-// Models knows the models of this node. Get fails with centram.NotFound.
+// Models knows the models of this node, and what each is with its adapters. Get fails with centram.NotFound.
 type Models interface {
-	List(context.Context) ([]models.Model, error)
+	Choices(context.Context) ([]models.Model, error)
 	Get(ctx context.Context, name string) (models.Model, error)
 }
 

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // shelf is the models of the tests.
 type shelf []models.Model
 
-func (s shelf) List(context.Context) ([]models.Model, error) { return s, nil }
+func (s shelf) Choices(context.Context) ([]models.Model, error) { return s, nil }
 
 func (s shelf) Get(_ context.Context, name string) (models.Model, error) {
 	for _, m := range s {

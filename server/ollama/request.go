@@ -67,7 +67,7 @@ func (h *handler) checkContext(ctx context.Context, asked *float64, m models.Mod
 	if err := h.Engine.Load(ctx, m.Name, 0); err != nil {
 		return err
 	}
-	if has := h.loadedContext(m.Name); has > 0 && number.Int(0) > has {
+	if has := h.loadedContext(m.Alone()); has > 0 && number.Int(0) > has {
 		return wire.Invalid("num_ctx", "\"num_ctx\" is %d, but %s is loaded with a context of %d tokens.", number.Int(0), m.Name, has).
 			WithHint("Ask for at most that, or set Centram's context size.")
 	}

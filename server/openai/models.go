@@ -14,6 +14,7 @@ type modelObject struct {
 	Object  string    `json:"object"`
 	Created int64     `json:"created"`
 	OwnedBy string    `json:"owned_by"`
+	Parent  string    `json:"parent,omitempty"` // the model itself, if this is it with adapters
 	Meta    modelMeta `json:"meta"`
 }
 
@@ -27,7 +28,7 @@ type modelMeta struct {
 
 func objectOf(m models.Model) modelObject {
 	o := modelObject{
-		ID: m.Name, Object: "model", OwnedBy: "centram",
+		ID: m.Name, Object: "model", OwnedBy: "centram", Parent: m.Base,
 		Meta: modelMeta{m.Context, m.Embedding, m.Parameters, m.SizeBytes},
 	}
 	if !m.ImportedAt.IsZero() {
@@ -37,7 +38,7 @@ func objectOf(m models.Model) modelObject {
 }
 
 func (h *handler) models(c echo.Context) error {
-	list, err := h.Models.List(c.Request().Context())
+	list, err := h.Models.Choices(c.Request().Context())
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ import (
 // oneModel is a library of the toy model.
 type oneModel struct{}
 
-func (oneModel) List(context.Context) ([]models.Model, error) {
+func (oneModel) Choices(context.Context) ([]models.Model, error) {
 	return []models.Model{{Name: "toy"}}, nil
 }
 
