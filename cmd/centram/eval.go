@@ -16,12 +16,13 @@ func (a *app) evalCommand() *cobra.Command {
 		Long: "Measure the loss, in nats a token, of a model on texts and on answers in conversations, as `train` reads them.\n" +
 			"Intervals hold the value with 95 % if the documents are a random sample of their kind.",
 		Example: "  centram eval --model qwen --data test/\n" +
+			"  centram eval --model qwen:notes --data test/\n" +
 			"  centram eval --model qwen --data test/ --adapter notes.gguf\n" +
 			"  centram eval --model qwen --data test/ --adapter notes.gguf=0.5 --adapter mine.gguf=0.5 --json",
 	}
 	var cfg lora.EvalConfig
 	flags := cmd.Flags()
-	model := flags.StringP("model", "m", "", "`name` or file of the model")
+	model := flags.StringP("model", "m", "", "`name` or file of the model, perhaps with adapters as in qwen:notes")
 	flags.StringSliceVar(&cfg.Data, "data", nil, "`files` and folders to look at")
 	adapters := flags.StringArray("adapter", nil, "`file` of an adapter, perhaps with =SCALE; several are added")
 	flags.IntVar(&cfg.Context, "ctx", 512, "`tokens` that are looked at together")
@@ -31,17 +32,22 @@ func (a *app) evalCommand() *cobra.Command {
 		if len(cfg.Data) == 0 {
 			return usageError{errors.New("there is nothing to look at"), "Name files or folders with --data."}
 		}
+		ctx, stop := untilSignal(cmd.Context())
+		defer stop()
+		m, err := a.findModel(ctx, *model)
+		if err != nil {
+			return err
+		}
+		cfg.Model = m.Path
+		for _, u := range m.Adapters {
+			cfg.Adapters = append(cfg.Adapters, lora.Scaled{Path: u.Path, Scale: float64(u.Scale)})
+		}
 		for _, text := range *adapters {
 			s, err := scaledAdapter(text)
 			if err != nil {
 				return err
 			}
 			cfg.Adapters = append(cfg.Adapters, s)
-		}
-		ctx, stop := untilSignal(cmd.Context())
-		defer stop()
-		if _, cfg.Model, err = a.modelFile(ctx, *model); err != nil {
-			return err
 		}
 		p := a.newProgress("looking at the data")
 		e, err := lora.Evaluate(ctx, cfg, p.show)

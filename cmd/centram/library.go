@@ -16,12 +16,15 @@ import (
 	"github.com/centram/centram/store"
 )
 
-// library is the list of models: the daemon's if one runs, else the same database opened here.
+// library is the list of models and their adapters: the daemon's if one runs, else the same database opened here.
 type library interface {
 	List(context.Context) ([]server.Model, error)
 	Get(ctx context.Context, name string) (server.Model, error)
 	Import(ctx context.Context, path, name string) (server.Model, error)
 	Delete(ctx context.Context, name string, file bool) error
+	Adapters(ctx context.Context, base string) ([]server.Adapter, error)
+	AddAdapter(context.Context, models.AdapterDraft) (server.Adapter, error)
+	RemoveAdapter(ctx context.Context, base, name string, file bool) error
 	Close() error
 }
 
@@ -99,19 +102,27 @@ func (l *ownLibrary) List(ctx context.Context) ([]server.Model, error) {
 	}
 	out := make([]server.Model, len(list))
 	for i, m := range list {
-		out[i] = describe(m)
+		if out[i], err = l.describe(ctx, m); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
 
 func (l *ownLibrary) Get(ctx context.Context, name string) (server.Model, error) {
 	m, err := l.library.Get(ctx, name)
-	return describe(m), err
+	if err != nil {
+		return server.Model{}, err
+	}
+	return l.describe(ctx, m)
 }
 
 func (l *ownLibrary) Import(ctx context.Context, path, name string) (server.Model, error) {
 	m, err := l.library.Import(ctx, path, name)
-	return describe(m), err
+	if err != nil {
+		return server.Model{}, err
+	}
+	return l.describe(ctx, m)
 }
 
 func (l *ownLibrary) Delete(ctx context.Context, name string, file bool) error {
@@ -119,17 +130,17 @@ func (l *ownLibrary) Delete(ctx context.Context, name string, file bool) error {
 }
 
 // describe puts a model of the library into the words of the API.
-func describe(m models.Model) server.Model {
+func (l *ownLibrary) describe(ctx context.Context, m models.Model) (server.Model, error) {
+	adapters, err := l.Adapters(ctx, m.Alone())
 	out := server.Model{
 		Name: m.Name, Path: m.Path, SizeBytes: m.SizeBytes, Architecture: m.Architecture, Parameters: m.Parameters,
 		Layers: m.Layers, Embedding: m.Embedding, Context: m.Context, Quantization: m.Quantization,
-		ChatTemplate: m.ChatTemplate, State: m.State, ImportedAt: m.ImportedAt,
-		BuiltIn: m.BuiltIn,
+		ChatTemplate: m.ChatTemplate, State: m.State, ImportedAt: m.ImportedAt, BuiltIn: m.BuiltIn, Adapters: adapters,
 	}
 	if m.Err != nil {
 		out.Error = strings.TrimSpace(m.Err.Error() + " " + centram.HintOf(m.Err))
 	}
-	return out
+	return out, err
 }
 
 // isFile reports whether a model is meant by its file and not by its name.
@@ -141,25 +152,35 @@ func isFile(model string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// modelFile finds the file of a model, which may be named by that, or be empty for the one that a person prefers.
+// modelFile finds the file of a model, which may be named by that, or be empty for the one that a person prefers. It is for
+// what looks at the model alone.
 func (a *app) modelFile(ctx context.Context, model string) (name, path string, err error) {
+	f, err := a.findModel(ctx, model)
+	if err == nil && f.Base != "" {
+		err = centram.Errorf(centram.Invalid, "%s is the model %s with adapters, and the model alone is wanted here.", f.Name, f.Base).
+			WithHint("Name it without: %s", f.Base)
+	}
+	return f.Name, f.Path, err
+}
+
+// findModel finds a model that may be named with adapters. Of one that is named by its file only that is known.
+func (a *app) findModel(ctx context.Context, model string) (models.Model, error) {
 	if isFile(model) {
 		path, err := filepath.Abs(model)
-		return filepath.Base(path), path, err
+		return models.Model{Name: filepath.Base(path), Path: path}, err
 	}
 	l, err := a.ownLibrary(ctx)
 	if err != nil {
-		return "", "", err
+		return models.Model{}, err
 	}
 	defer l.Close()
 	if model == "" {
 		if model, err = preferred(ctx, l.settings, l.library); err != nil {
-			return "", "", err
+			return models.Model{}, err
 		}
 		if isFile(model) {
-			return a.modelFile(ctx, model)
+			return a.findModel(ctx, model)
 		}
 	}
-	m, err := l.library.Resolve(ctx, model)
-	return m.Name, m.Path, err
+	return l.library.Resolve(ctx, model)
 }

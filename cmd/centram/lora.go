@@ -1,22 +1,23 @@
 package main
 
 import (
-	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/lora/peft"
+	"github.com/centram/centram/models"
 	"github.com/spf13/cobra"
 )
 
 func (a *app) loraCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "lora", Short: "Show adapters, and exchange them with Hugging Face's PEFT", Args: cobra.NoArgs,
+		Use: "lora", Short: "List, apply and show adapters, and exchange them with Hugging Face's PEFT", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.loraShowCommand(), a.loraExportCommand(), a.loraImportCommand())
+	cmd.AddCommand(a.loraListCommand(), a.loraApplyCommand(), a.loraRemoveCommand(), a.loraShowCommand(), a.loraExportCommand(), a.loraImportCommand())
 	return cmd
 }
 
@@ -29,20 +30,28 @@ type adapterReport struct {
 	Matrices   int     `json:"matrices"`
 	Parameters uint64  `json:"parameters"`
 	SizeBytes  int64   `json:"size_bytes"`
+	// Model and About are of an adapter in the list.
+	Model string          `json:"model,omitempty"`
+	About json.RawMessage `json:"about,omitempty"`
 }
 
 func (a *app) loraShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "show FILE", Short: "Say what is in an adapter, and whether it fits a model", Args: cobra.ExactArgs(1),
-		Example: "  centram lora show notes.gguf --model qwen",
+		Use: "show FILE|MODEL:ADAPTER", Short: "Say what is in an adapter, and whether it fits a model", Args: cobra.ExactArgs(1),
+		Example:           "  centram lora show qwen:notes\n  centram lora show notes.gguf --model qwen",
+		ValidArgsFunction: a.completeAdapters,
 	}
 	model, asJSON := modelFlag(cmd), jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		base, err := a.baseOf(cmd.Context(), *model)
+		path, model, known, err := a.adapterFile(cmd.Context(), args[0], *model)
 		if err != nil {
 			return err
 		}
-		f, err := gguf.Open(args[0])
+		base, err := summaryOf(model)
+		if err != nil {
+			return err
+		}
+		f, err := gguf.Open(path)
 		if err != nil {
 			return err
 		}
@@ -51,24 +60,30 @@ func (a *app) loraShowCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.printAdapter(args[0], s, *asJSON)
+		return a.printAdapter(path, s, known, *asJSON)
 	}
 	return cmd
 }
 
 func (a *app) loraExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "export FILE FOLDER", Short: "Write an adapter as PEFT reads it", Args: cobra.ExactArgs(2),
-		Example: "  centram lora export notes.gguf notes/ --model qwen --base-model Qwen/Qwen2.5-0.5B-Instruct",
+		Use: "export FILE|MODEL:ADAPTER FOLDER", Short: "Write an adapter as PEFT reads it", Args: cobra.ExactArgs(2),
+		Example: "  centram lora export qwen:notes notes/ --base-model Qwen/Qwen2.5-0.5B-Instruct\n" +
+			"  centram lora export notes.gguf notes/ --model qwen",
+		ValidArgsFunction: a.completeAdapters,
 	}
 	model := modelFlag(cmd)
 	name := cmd.Flags().String("base-model", "", "`name` that PEFT loads the model by")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		base, err := a.baseOf(cmd.Context(), *model)
+		path, model, _, err := a.adapterFile(cmd.Context(), args[0], *model)
 		if err != nil {
 			return err
 		}
-		if err := peft.Export(args[0], args[1], base, peft.ExportConfig{BaseModel: *name}); err != nil {
+		base, err := summaryOf(model)
+		if err != nil {
+			return err
+		}
+		if err := peft.Export(path, args[1], base, peft.ExportConfig{BaseModel: *name}); err != nil {
 			return err
 		}
 		fmt.Fprintln(a.out, args[1])
@@ -84,7 +99,11 @@ func (a *app) loraImportCommand() *cobra.Command {
 	}
 	model, asJSON := modelFlag(cmd), jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		base, err := a.baseOf(cmd.Context(), *model)
+		_, path, err := a.modelFile(cmd.Context(), *model)
+		if err != nil {
+			return err
+		}
+		base, err := summaryOf(path)
 		if err != nil {
 			return err
 		}
@@ -95,7 +114,7 @@ func (a *app) loraImportCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.printAdapter(args[1], s, *asJSON)
+		return a.printAdapter(args[1], s, nil, *asJSON)
 	}
 	return cmd
 }
@@ -104,12 +123,8 @@ func modelFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().StringP("model", "m", "", "`name` or file of the model that the adapter is for")
 }
 
-// baseOf describes the model that an adapter is for.
-func (a *app) baseOf(ctx context.Context, model string) (gguf.Summary, error) {
-	_, path, err := a.modelFile(ctx, model)
-	if err != nil {
-		return gguf.Summary{}, err
-	}
+// summaryOf describes the model that an adapter is for.
+func summaryOf(path string) (gguf.Summary, error) {
 	g, err := gguf.OpenModel(path)
 	if err != nil {
 		return gguf.Summary{}, err
@@ -117,15 +132,20 @@ func (a *app) baseOf(ctx context.Context, model string) (gguf.Summary, error) {
 	return g.Summary, g.Close()
 }
 
-func (a *app) printAdapter(path string, s gguf.AdapterSummary, asJSON bool) error {
+// printAdapter says what is in a file, and of an adapter in the list what is known of it.
+func (a *app) printAdapter(path string, s gguf.AdapterSummary, known *models.Adapter, asJSON bool) error {
+	report := adapterReport{Path: path, Name: s.Name, Rank: s.Rank, Alpha: s.Alpha, Matrices: s.Matrices, Parameters: s.Parameters, SizeBytes: s.SizeBytes}
+	if known != nil {
+		report.Model, report.About = known.Called(), known.About
+	}
 	if asJSON {
-		return a.printJSON(adapterReport{path, s.Name, s.Rank, s.Alpha, s.Matrices, s.Parameters, s.SizeBytes})
+		return a.printJSON(report)
 	}
 	alpha := "the rank"
 	if s.Alpha > 0 {
 		alpha = fmt.Sprint(s.Alpha)
 	}
-	return table(a.out, [][]string{
+	rows := [][]string{
 		{"adapter", path},
 		{"name", s.Name},
 		{"rank", fmt.Sprint(s.Rank)},
@@ -133,5 +153,9 @@ func (a *app) printAdapter(path string, s gguf.AdapterSummary, asJSON bool) erro
 		{"matrices", fmt.Sprint(s.Matrices)},
 		{"parameters", countText(s.Parameters)},
 		{"size", bytesText(s.SizeBytes)},
-	})
+	}
+	if known != nil {
+		rows = append(rows, []string{"model", report.Model}, []string{"about", string(report.About)})
+	}
+	return table(a.out, rows)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -36,13 +37,14 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"toy":    makeToy,
-			"ready":  waitReady,
-			"code":   wantCode,
-			"number": wantNumber,
-			"field":  takeField,
-			"until":  runUntil,
-			"grab":   grabText,
+			"toy":     makeToy,
+			"adapter": makeAdapter,
+			"ready":   waitReady,
+			"code":    wantCode,
+			"number":  wantNumber,
+			"field":   takeField,
+			"until":   runUntil,
+			"grab":    grabText,
 		},
 	})
 }
@@ -57,7 +59,14 @@ func freeAddress() string {
 }
 
 // makeToy writes a model of random weights: toy FILE [SEED].
-func makeToy(ts *testscript.TestScript, _ bool, args []string) {
+func makeToy(ts *testscript.TestScript, _ bool, args []string) { makeRandom(ts, args, gguf.Generate) }
+
+// makeAdapter writes an adapter of such a model: adapter FILE [SEED].
+func makeAdapter(ts *testscript.TestScript, _ bool, args []string) {
+	makeRandom(ts, args, gguf.GenerateAdapter)
+}
+
+func makeRandom(ts *testscript.TestScript, args []string, write func(io.Writer, gguf.Shape, uint64) error) {
 	seed := 1
 	if len(args) > 1 {
 		var err error
@@ -67,7 +76,7 @@ func makeToy(ts *testscript.TestScript, _ bool, args []string) {
 	f, err := os.Create(ts.MkAbs(args[0]))
 	ts.Check(err)
 	defer f.Close()
-	ts.Check(gguf.Generate(f, gguf.Toy(), uint64(seed)))
+	ts.Check(write(f, gguf.Toy(), uint64(seed)))
 }
 
 // waitReady waits until the daemon takes requests.

@@ -265,7 +265,7 @@ func (a *app) ask(question string) bool {
 	return strings.EqualFold(strings.TrimSpace(said), "y")
 }
 
-// completeModels names the models for a shell.
+// completeModels names the models for a shell, and what they are with an adapter.
 func (a *app) completeModels(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 || a.start(cmd) != nil {
 		return nil, cobra.ShellCompDirectiveDefault
@@ -282,6 +282,9 @@ func (a *app) completeModels(cmd *cobra.Command, args []string, _ string) ([]str
 	var names []string
 	for _, m := range list {
 		names = append(names, m.Name)
+		for _, x := range m.Adapters {
+			names = append(names, x.Model)
+		}
 	}
 	return names, cobra.ShellCompDirectiveDefault // files may be named as well
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/centram/centram/config"
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/engine/local"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/server/wire"
 )
 
@@ -51,7 +52,7 @@ func (a *app) talk(ctx context.Context, model string) (talker, error) {
 	if t, err := a.remoteTalk(ctx, model, a.ownDaemon); t != nil || err != nil {
 		return t, err
 	}
-	name, path, err := a.modelFile(ctx, model)
+	m, err := a.findModel(ctx, model)
 	if centram.CodeOf(err) == centram.NotFound {
 		if t, _ := a.remoteTalk(ctx, model, a.daemon); t != nil {
 			return t, nil
@@ -60,7 +61,7 @@ func (a *app) talk(ctx context.Context, model string) (talker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLocalTalker(ctx, name, path, a.cfg, a.newProgress("Loading "+name))
+	return newLocalTalker(ctx, m, a.cfg, a.newProgress("Loading "+m.Name))
 }
 
 // remoteTalk returns nil if there is no daemon, or none that knows the model.
@@ -87,14 +88,15 @@ func (a *app) remoteTalk(ctx context.Context, model string, find func(context.Co
 
 // localTalker runs the model in this process.
 type localTalker struct {
-	name   string
-	engine *engine.Engine
+	name     string
+	adapters []engine.AdapterScale
+	engine   *engine.Engine
 }
 
-func newLocalTalker(ctx context.Context, name, path string, cfg *config.Config, p *progress) (*localTalker, error) {
+func newLocalTalker(ctx context.Context, m models.Model, cfg *config.Config, p *progress) (*localTalker, error) {
 	run := runConfig(cfg)
 	run.Sequences = 1
-	t := &localTalker{name: name}
+	t := &localTalker{name: m.Name, adapters: scales(m.Adapters)}
 	t.engine = engine.New(engine.Config{
 		KeepAlive: -1,
 		Open: func(ctx context.Context, _ string, progress func(float64)) (engine.Model, error) {
@@ -102,10 +104,10 @@ func newLocalTalker(ctx context.Context, name, path string, cfg *config.Config, 
 				p.show(done)
 				progress(done)
 			}
-			return local.Open(ctx, path, run)
+			return local.Open(ctx, m.Path, run)
 		},
 	})
-	err := t.engine.Load(ctx, name, 0)
+	err := t.engine.Load(ctx, m.Name, 0)
 	p.clear()
 	if err != nil {
 		return nil, errors.Join(err, t.engine.Close())
@@ -121,7 +123,7 @@ func (t *localTalker) Answer(ctx context.Context, q question, emit func(string) 
 	if err != nil {
 		return answer{}, err
 	}
-	r := engine.Request{Model: t.name, Sampling: sampling, MaxTokens: q.MaxTokens, Stop: q.Stop, TopLogprobs: -1}
+	r := engine.Request{Model: t.name, Sampling: sampling, MaxTokens: q.MaxTokens, Stop: q.Stop, TopLogprobs: -1, Adapters: t.adapters}
 	if q.Raw {
 		r.Text = q.Prompt
 	} else {
