@@ -33,7 +33,7 @@ func startDaemon(t *testing.T) (url, token, model string) {
 	}
 	env := map[string]string{
 		"CENTRAM_HOME": home, "CENTRAM_LISTEN": "127.0.0.1:0", "CENTRAM_MODEL": model, "CENTRAM_CONTEXT": "256",
-		"CENTRAM_P2P_LISTEN": "127.0.0.1:0", "CENTRAM_P2P_DISCOVERY": "off",
+		"CENTRAM_P2P_LISTEN": "127.0.0.1:0", "CENTRAM_P2P_DISCOVERY": "off", "CENTRAM_TOY": "off",
 	}
 	a := &app{in: strings.NewReader(""), out: io.Discard, err: io.Discard, lookup: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}
 	if a.cfg, err = config.Load(a.lookup); err != nil {
