@@ -41,7 +41,7 @@ func (r *run) exportAdapter() error {
 		return fmt.Errorf("write the adapter: %w", err)
 	}
 	if err := replace(r.cfg.Out, b.Bytes()); err != nil {
-		return fmt.Errorf("write the adapter: %w", err)
+		return r.unsaved("adapter", err)
 	}
 	f, err := gguf.Open(r.cfg.Out)
 	if err != nil {
@@ -75,7 +75,7 @@ func (r *run) exportModel() (err error) {
 		return fmt.Errorf("write the model: %w", err)
 	}
 	if err := replace(r.cfg.Out, b.Bytes()); err != nil {
-		return fmt.Errorf("write the model: %w", err)
+		return r.unsaved("model", err)
 	}
 	made, err := gguf.OpenModel(r.cfg.Out)
 	if err != nil {

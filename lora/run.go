@@ -25,6 +25,7 @@ type run struct {
 
 	now   Outcome
 	saved time.Time
+	kept  int // the step that is saved
 	began time.Time
 	rows  int // trained on since it began
 }
@@ -32,14 +33,20 @@ type run struct {
 // Run trains an adapter and writes it. It calls on, if that is not nil, as it goes. A cancelled ctx stops it within a layer
 // and saves what there is; the next Run of the same Config goes on from there.
 //
-// Errors are Invalid for data and settings that cannot be, TooLarge if it would need more than cfg.Memory, and Conflict if
-// another run was saved beside cfg.Out.
+// Errors are Invalid for data and settings that cannot be, TooLarge if it would need more than cfg.Memory, Conflict if
+// another run writes to cfg.Out or was saved beside it, and Unavailable if there was no room to save. What was saved before
+// is kept then.
 func Run(ctx context.Context, cfg Config, on func(Event)) (_ Outcome, err error) {
 	cfg = cfg.orDefaults()
 	if err := cfg.check(); err != nil {
 		return Outcome{}, err
 	}
 	r := &run{cfg: cfg, on: on, now: Outcome{Event: Event{Stage: Reading}}}
+	out, err := lockOut(cfg.Out)
+	if err != nil {
+		return Outcome{}, err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
 	r.say()
 	if err := r.read(ctx); err != nil {
 		return Outcome{}, err
@@ -165,7 +172,9 @@ func (r *run) steps(ctx context.Context) error {
 	for r.now.Step < r.cfg.Steps {
 		if err := r.step(ctx); err != nil {
 			if ctx.Err() != nil && r.now.Step > 0 { // the parameters are those of the last whole step
-				err = errors.Join(err, r.save())
+				if bad := r.save(); bad != nil {
+					return bad // not that it was stopped: that would be to say that it can go on
+				}
 			}
 			return err
 		}

@@ -9,9 +9,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +24,14 @@ import (
 
 // TestMain can be a training in a process of its own, to be killed.
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("CENTRAM_TRAIN_IN"); dir != "" {
+	if dir := os.Getenv("CENTRAM_TRAIN_IN"); dir != "" && os.Getenv("CENTRAM_TRAIN_FULL_DISK") != "" {
+		signal.Ignore(syscall.SIGXFSZ) // which would come for a file that is too long
+		if err := fullDisk(dir); err != nil {
+			fmt.Println(err, centram.HintOf(err))
+			os.Exit(1)
+		}
+		os.Exit(0)
+	} else if dir != "" {
 		cfg := small(dir)
 		cfg.SaveEvery = 1
 		if _, err := Run(context.Background(), cfg, func(e Event) { fmt.Println(e.Stage, e.Step) }); err != nil {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/llama"
@@ -68,9 +69,24 @@ func (r *run) save() error {
 	sum := sha256.Sum256(b.Bytes())
 	b.Write(sum[:])
 	if err := replace(r.state(), b.Bytes()); err != nil {
-		return fmt.Errorf("save the training: %w", err)
+		return r.unsaved("training", err)
 	}
+	r.kept = r.now.Step
 	return nil
+}
+
+// unsaved says what becomes of a run of which something could not be written. What was saved before is still there, unless
+// its folder is not.
+func (r *run) unsaved(what string, err error) error {
+	e := centram.Errorf(centram.Unavailable, "the %s could not be saved at step %d: %w", what, r.now.Step, err)
+	_, gone := os.Stat(filepath.Dir(r.cfg.Out))
+	switch {
+	case errors.Is(gone, fs.ErrNotExist):
+		return e.WithHint("The folder %s is gone, and what was saved with it. Make it again and give the same command again to begin anew.", filepath.Dir(r.cfg.Out))
+	case r.kept == 0:
+		return e.WithHint("Make room in %s and give the same command again to begin anew.", filepath.Dir(r.cfg.Out))
+	}
+	return e.WithHint("Make room in %s and give the same command again to go on at step %d.", filepath.Dir(r.cfg.Out), r.kept)
 }
 
 // resume goes on from what was saved, if there is anything.
@@ -94,7 +110,7 @@ func (r *run) resume() error {
 		return err
 	}
 	about.Event.MemoryBytes, about.Event.Parameters, about.Event.Resumed = r.now.MemoryBytes, r.now.Parameters, true
-	r.now = Outcome{about.Event, about.Losses}
+	r.now, r.kept = Outcome{about.Event, about.Losses}, about.Event.Step
 	return nil
 }
 
@@ -160,7 +176,9 @@ func replace(path string, data []byte) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		if left := os.Remove(f.Name()); !errors.Is(left, fs.ErrNotExist) {
+			err = errors.Join(err, left)
+		}
 	}
-	return nil
+	return err
 }
