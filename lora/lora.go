@@ -98,7 +98,7 @@ type Stage string
 // The stages in their order. Train is said of again after every step.
 const (
 	Reading Stage = "reading" // files, and making tokens of them
-	Before  Stage = "before"  // looking at what is held out
+	Before  Stage = "before"  // what the run will take is known; looking at what is held out, unless it goes on
 	Train   Stage = "train"
 	After   Stage = "after" // looking again
 	Done    Stage = "done"
@@ -117,8 +117,11 @@ type Event struct {
 	GradientNorm    float64 `json:"gradient_norm,omitempty"` // before it was clipped
 	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
 	SecondsLeft     float64 `json:"seconds_left,omitempty"`
-	MemoryBytes     uint64  `json:"memory_bytes,omitempty"` // that the run needs
-	Parameters      int     `json:"parameters,omitempty"`   // that are trained
+
+	// What was thought before the first step: how long the run will take from there on, and how much memory at most.
+	SecondsEstimated float64 `json:"seconds_estimated,omitempty"`
+	MemoryBytes      uint64  `json:"memory_bytes,omitempty"`
+	Parameters       int     `json:"parameters,omitempty"` // that are trained
 }
 
 // Outcome is what a run has come to.

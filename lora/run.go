@@ -28,6 +28,7 @@ type run struct {
 	kept  int // the step that is saved
 	began time.Time
 	rows  int // trained on since it began
+	costs costs
 }
 
 // Run trains an adapter and writes it. It calls on, if that is not nil, as it goes. A cancelled ctx stops it within a layer
@@ -41,12 +42,12 @@ func Run(ctx context.Context, cfg Config, on func(Event)) (_ Outcome, err error)
 	if err := cfg.check(); err != nil {
 		return Outcome{}, err
 	}
-	r := &run{cfg: cfg, on: on, now: Outcome{Event: Event{Stage: Reading}}}
 	out, err := lockOut(cfg.Out)
 	if err != nil {
 		return Outcome{}, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+	r := &run{cfg: cfg, on: on, now: Outcome{Event: Event{Stage: Reading}}}
 	r.say()
 	if err := r.read(ctx); err != nil {
 		return Outcome{}, err
@@ -58,17 +59,22 @@ func Run(ctx context.Context, cfg Config, on func(Event)) (_ Outcome, err error)
 	if err := r.resume(); err != nil {
 		return Outcome{}, err
 	}
+	r.now.Stage = Before
+	if err := r.estimate(ctx); err != nil {
+		return Outcome{}, err
+	}
+	r.say()
 	if !r.now.Resumed {
-		r.now.Stage = Before
-		r.say()
+		began := time.Now()
 		if r.now.HeldBefore, err = r.look(ctx); err != nil {
 			return Outcome{}, err
 		}
+		r.costs.forward *= time.Since(began).Seconds() / r.lookSeconds()
 	}
 	if err := r.steps(ctx); err != nil {
 		return Outcome{}, err
 	}
-	r.now.Stage = After
+	r.now.Stage, r.now.SecondsLeft = After, r.lookSeconds()
 	r.say()
 	if r.now.HeldAfter, err = r.look(ctx); err != nil {
 		return Outcome{}, err
@@ -134,19 +140,19 @@ func (r *run) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.now.MemoryBytes, err = r.trainer.MemoryNeeded(); err == nil && r.cfg.Memory > 0 && r.now.MemoryBytes > r.cfg.Memory {
-		err = centram.Errorf(centram.TooLarge, "the training needs %d MiB of memory, and there are %d", r.now.MemoryBytes>>20, r.cfg.Memory>>20).
-			WithHint("Use shorter blocks, a smaller rank or fewer matrices, or a smaller model.")
-	}
-	if err != nil {
-		return errors.Join(err, r.trainer.Close())
-	}
 	for _, p := range r.trainer.Params() {
 		n := 1
 		for _, d := range p.Dims {
 			n *= d
 		}
 		r.now.Parameters += n
+	}
+	if r.now.MemoryBytes, err = r.trainer.MemoryNeeded(); err == nil && r.cfg.Memory > 0 && r.now.MemoryBytes > r.cfg.Memory {
+		err = centram.Errorf(centram.TooLarge, "the training needs %d MiB of memory, and there are %d", r.now.MemoryBytes>>20, r.cfg.Memory>>20).
+			WithHint("Use shorter blocks, a smaller rank or fewer matrices, or a smaller model.")
+	}
+	if err != nil {
+		return errors.Join(err, r.trainer.Close())
 	}
 	return nil
 }
@@ -180,7 +186,7 @@ func (r *run) steps(ctx context.Context) error {
 		}
 		took := time.Since(r.began).Seconds()
 		r.now.TokensPerSecond = float64(r.rows) / took
-		r.now.SecondsLeft = took / float64(r.now.Step-first) * float64(r.cfg.Steps-r.now.Step)
+		r.now.SecondsLeft = took/float64(r.now.Step-first)*float64(r.cfg.Steps-r.now.Step) + r.lookSeconds()
 		if time.Since(r.saved) >= r.cfg.SaveEvery || r.now.Step == r.cfg.Steps {
 			if err := r.save(); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,6 +161,11 @@ func (l *trainLine) event(e lora.Event) {
 		return
 	}
 	l.shown = time.Now()
+	if often && e.Stage == lora.Before { // which is to be read while it trains
+		fmt.Fprintf(l.app.err, "\r%s\x1b[K\n", line)
+		l.dirty = false
+		return
+	}
 	if often {
 		fmt.Fprintf(l.app.err, "\r%s\x1b[K", line)
 		l.dirty = true
@@ -179,7 +185,7 @@ func trainText(e lora.Event) string {
 	case lora.Reading:
 		return "reading the data"
 	case lora.Before:
-		return fmt.Sprintf("training %d numbers; that needs about %s of memory", e.Parameters, bytesText(int64(e.MemoryBytes)))
+		return willTake(e)
 	case lora.Train:
 		const width = 20
 		done := e.Step * width / max(e.Steps, 1)
@@ -189,4 +195,21 @@ func trainText(e lora.Event) string {
 		return "looking at what was held out"
 	}
 	return ""
+}
+
+// willTake says what a training asks for, before it does.
+func willTake(e lora.Event) string {
+	return fmt.Sprintf("training %s numbers: that will take about %s and %s of memory; Ctrl+C stops it, the same command goes on",
+		countText(uint64(e.Parameters)), roughly(e.SecondsEstimated), bytesText(int64(e.MemoryBytes)))
+}
+
+// roughly writes a time as exactly as an estimate is.
+func roughly(seconds float64) string {
+	switch {
+	case seconds < 90:
+		return plural(max(int(math.Round(seconds)), 1), "second")
+	case seconds < 90*60:
+		return plural(int(math.Round(seconds/60)), "minute")
+	}
+	return fmt.Sprintf("%.1f hours", seconds/3600)
 }
