@@ -35,7 +35,7 @@ var allowed = map[string]struct {
 	"hyperlink/pool":    {[]string{"", "engine", "gguf", "hyperlink", "hyperlink/plan", "hyperlink/weights", "p2p", "p2p/gossip", "p2p/wire"}, "who computes for whom: it knows the parts and none knows it"},
 	"hyperlink/weights": {[]string{"", "gguf", "p2p/blob", "p2p/wire"}, "files of layers, whoever asks for them"},
 	"hyperlink/plan":    {[]string{""}, "a pure function of what was measured"},
-	"lora":              {[]string{"", "gguf", "llama", "lora/dataset"}, "a run of training: the parts are below, and who wants one is above"},
+	"lora":              {[]string{"", "gguf", "llama", "lora/dataset", "lora/dp"}, "a run of training: the parts are below, and who wants one is above"},
 	"lora/dataset":      {[]string{""}, "files to tokens: what a tokenizer is, it says itself"},
 	"lora/peft":         {[]string{"", "gguf"}, "a foreign format and ours: no model is run"},
 	"lora/dp":           {[]string{""}, "arithmetic and dice: what is trained does not matter"},

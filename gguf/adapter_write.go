@@ -5,15 +5,15 @@ import (
 )
 
 // WriteAdapter writes a LoRA adapter for models of that architecture. The tensors are pairs, named and shaped as
-// CheckAdapter wants them; alpha is what the scale of each is, times its rank.
-func WriteAdapter(w io.Writer, architecture, name string, alpha float32, tensors []TensorData) error {
-	return Write(w, []KV{
+// CheckAdapter wants them; alpha is what the scale of each is, times its rank. more is what the file says besides.
+func WriteAdapter(w io.Writer, architecture, name string, alpha float32, tensors []TensorData, more ...KV) error {
+	return Write(w, append([]KV{
 		{"general.architecture", Of(architecture)},
 		{"general.type", Of("adapter")},
 		{"general.name", Of(name)},
 		{"adapter.type", Of("lora")},
 		{"adapter.lora.alpha", Of(alpha)},
-	}, tensors)
+	}, more...), tensors)
 }
 
 // Floats makes a TensorData.Write of the numbers of an F32 tensor.

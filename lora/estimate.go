@@ -34,6 +34,14 @@ func (r *run) estimate(ctx context.Context) error {
 		rows += len(b.Tokens)
 	}
 	step := float64(r.cfg.Blocks) * float64(rows) / float64(len(r.train)) * r.costs.back
+	if r.private != nil { // of which a step has documents
+		step *= float64(len(r.train)) / float64(len(r.private.blocks))
+		noise, err := r.private.noiseSeconds()
+		if err != nil {
+			return err
+		}
+		step += noise
+	}
 	r.now.SecondsEstimated = step*float64(r.cfg.Steps-r.now.Step) + r.lookSeconds()
 	if !r.now.Resumed {
 		r.now.SecondsEstimated += r.lookSeconds()

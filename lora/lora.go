@@ -32,8 +32,8 @@ type Config struct {
 	Threads int      // zero means the number of processors
 	Seed    uint64   // of the pairs' beginning and the order of the data
 
-	Steps  int     // zero means once through the data
-	Blocks int     // of a step. Zero means 1
+	Steps  int     // zero means once through the data; three times, if it is private
+	Blocks int     // of a step; documents, if it is private. Zero means 1, or a quarter of those, but 32 at most
 	Rate   float64 // learning rate at its highest. Zero means 2e-4
 	Clip   float64 // the longest gradient of a step. Zero means 1
 	Decay  float64 // of every number, by the learning rate. Zero means none
@@ -42,6 +42,9 @@ type Config struct {
 	SaveEvery time.Duration // zero means a minute
 	// Memory is how many bytes the run may need. Zero means any.
 	Memory uint64
+
+	// Private says how little the adapter may tell of single documents. Zero means that it may tell anything.
+	Private Private `json:",omitzero"`
 }
 
 const (
@@ -56,7 +59,9 @@ func (c Config) orDefaults() Config {
 		c.Targets = llama.Targets()[:4]
 	}
 	c.Context = cmp.Or(c.Context, 512)
-	c.Blocks = cmp.Or(c.Blocks, 1)
+	if c.Private.Epsilon == 0 {
+		c.Blocks = cmp.Or(c.Blocks, 1)
+	}
 	c.Rate = cmp.Or(c.Rate, 2e-4)
 	c.Clip = cmp.Or(c.Clip, 1)
 	c.Held = cmp.Or(c.Held, 0.1)
@@ -70,7 +75,7 @@ func (c Config) check() error {
 		why string
 	}{
 		{c.Steps < 0 || c.Steps > 1<<30, "a number of steps is from 1 on"},
-		{c.Blocks < 1 || c.Blocks > 1<<16, "a step has from 1 to 65536 blocks"},
+		{c.Blocks < 0 || c.Blocks > 1<<16, "a step has from 1 to 65536 blocks"},
 		{!(c.Rate > 0 && c.Rate <= 1), "a learning rate is more than 0 and at most 1, such as 0.0002"},
 		{!(c.Clip > 0), "the length to which gradients are clipped is more than 0"},
 		{!(c.Decay >= 0 && c.Decay < 1), "a decay is from 0 to less than 1, such as 0.01"},
@@ -79,7 +84,7 @@ func (c Config) check() error {
 			return centram.Errorf(centram.Invalid, "%s", bad.why)
 		}
 	}
-	return nil
+	return c.Private.check()
 }
 
 // rate is the learning rate of a step, from 0 on: it rises, and then falls like a cosine to a tenth.
@@ -122,6 +127,8 @@ type Event struct {
 	SecondsEstimated float64 `json:"seconds_estimated,omitempty"`
 	MemoryBytes      uint64  `json:"memory_bytes,omitempty"`
 	Parameters       int     `json:"parameters,omitempty"` // that are trained
+
+	Privacy *Privacy `json:"privacy,omitempty"` // of a private run
 }
 
 // Outcome is what a run has come to.

@@ -22,6 +22,7 @@ type run struct {
 	epoch   int
 	id      [32]byte // of what makes the outcome what it is
 	on      func(Event)
+	private *private // nil if it is not
 
 	now   Outcome
 	saved time.Time
@@ -35,8 +36,8 @@ type run struct {
 // and saves what there is; the next Run of the same Config goes on from there.
 //
 // Errors are Invalid for data and settings that cannot be, TooLarge if it would need more than cfg.Memory, Conflict if
-// another run writes to cfg.Out or was saved beside it, and Unavailable if there was no room to save. What was saved before
-// is kept then.
+// another run writes to cfg.Out or was saved beside it, Unavailable if there was no room to save (what was saved before is kept
+// then), and Forbidden if it is to be private and would tell more of its documents than they have left.
 func Run(ctx context.Context, cfg Config, on func(Event)) (_ Outcome, err error) {
 	cfg = cfg.orDefaults()
 	if err := cfg.check(); err != nil {
@@ -58,6 +59,11 @@ func Run(ctx context.Context, cfg Config, on func(Event)) (_ Outcome, err error)
 	defer func() { err = errors.Join(err, r.trainer.Close()) }()
 	if err := r.resume(); err != nil {
 		return Outcome{}, err
+	}
+	if r.private != nil {
+		if err := r.begin(); err != nil {
+			return Outcome{}, err
+		}
 	}
 	r.now.Stage = Before
 	if err := r.estimate(ctx); err != nil {
@@ -102,13 +108,16 @@ func (r *run) read(ctx context.Context) (err error) {
 		return err
 	}
 	r.cfg.Context = min(r.cfg.Context, r.base.summary.Context)
-	items, err := dataset.Read(r.cfg.Data, dataset.Config{})
+	items, err := dataset.Read(r.cfg.Data, r.cfg.reading())
 	if err != nil {
 		return err
 	}
 	sets, err := dataset.Split(items, dataset.Fractions{Held: r.cfg.Held})
 	if err != nil {
 		return err
+	}
+	if r.cfg.Private.Epsilon > 0 {
+		sets.Train = distinct(sets.Train)
 	}
 	documents, err := r.base.documents(ctx, sets.Train, sets.Held)
 	if err != nil {
@@ -123,6 +132,11 @@ func (r *run) read(ctx context.Context) (err error) {
 	r.held = r.held[:min(len(r.held), heldBlocks)]
 	if len(r.train) == 0 || len(r.held) == 0 {
 		return centram.Errorf(centram.Invalid, "in the data there is nothing to predict").WithHint("Conversations need answers of the assistant, and texts more than one token.")
+	}
+	if r.cfg.Private.Epsilon > 0 {
+		if err := r.plan(sets.Train, documents[0]); err != nil {
+			return err
+		}
 	}
 	if r.cfg.Steps == 0 {
 		r.cfg.Steps = (len(r.train) + r.cfg.Blocks - 1) / r.cfg.Blocks
@@ -147,7 +161,10 @@ func (r *run) open(ctx context.Context) (err error) {
 		}
 		r.now.Parameters += n
 	}
-	if r.now.MemoryBytes, err = r.trainer.MemoryNeeded(); err == nil && r.cfg.Memory > 0 && r.now.MemoryBytes > r.cfg.Memory {
+	if r.now.MemoryBytes, err = r.trainer.MemoryNeeded(); err == nil && r.private != nil {
+		r.now.MemoryBytes += r.private.memory(r.now.Parameters)
+	}
+	if err == nil && r.cfg.Memory > 0 && r.now.MemoryBytes > r.cfg.Memory {
 		err = centram.Errorf(centram.TooLarge, "the training needs %d MiB of memory, and there are %d", r.now.MemoryBytes>>20, r.cfg.Memory>>20).
 			WithHint("Use shorter blocks, a smaller rank or fewer matrices, or a smaller model.")
 	}
@@ -175,8 +192,15 @@ func (r *run) steps(ctx context.Context) error {
 	r.now.Stage = Train
 	r.began, r.saved = time.Now(), time.Now()
 	first := r.now.Step
+	step := r.step
+	if r.private != nil {
+		step = r.privateStep
+	}
 	for r.now.Step < r.cfg.Steps {
-		if err := r.step(ctx); err != nil {
+		if err := step(ctx); errors.Is(err, errSpent) {
+			r.now.Steps = r.now.Step
+			return nil
+		} else if err != nil {
 			if ctx.Err() != nil && r.now.Step > 0 { // the parameters are those of the last whole step
 				if bad := r.save(); bad != nil {
 					return bad // not that it was stopped: that would be to say that it can go on
@@ -187,7 +211,7 @@ func (r *run) steps(ctx context.Context) error {
 		took := time.Since(r.began).Seconds()
 		r.now.TokensPerSecond = float64(r.rows) / took
 		r.now.SecondsLeft = took/float64(r.now.Step-first)*float64(r.cfg.Steps-r.now.Step) + r.lookSeconds()
-		if time.Since(r.saved) >= r.cfg.SaveEvery || r.now.Step == r.cfg.Steps {
+		if time.Since(r.saved) >= r.cfg.SaveEvery || r.now.Step == r.cfg.Steps || r.private != nil {
 			if err := r.save(); err != nil {
 				return err
 			}

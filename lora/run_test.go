@@ -31,6 +31,14 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	} else if dir != "" && os.Getenv("CENTRAM_TRAIN_PRIVATE") != "" {
+		cfg := secret(dir)
+		cfg.Private.Budget = 1000
+		if _, err := Run(context.Background(), cfg, func(e Event) { fmt.Println(e.Stage, e.Step) }); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	} else if dir != "" {
 		cfg := small(dir)
 		cfg.SaveEvery = 1

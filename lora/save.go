@@ -20,6 +20,7 @@ import (
 type head struct {
 	Event  Event     `json:"event"`
 	Losses []float64 `json:"losses"`
+	Name   string    `json:"name,omitempty"` // of a private run in the ledger
 }
 
 // What is saved of a run, little-endian: the magic, the run's id, the length of the head in JSON and the head, how many
@@ -34,6 +35,7 @@ func (r *run) digest() [32]byte {
 	h := sha256.New()
 	c := r.cfg
 	c.Model, c.Data, c.Out, c.Name, c.SaveEvery, c.Memory = "", nil, "", "", 0, 0
+	c.Private.Ledger, c.Private.Budget = "", 0 // a run that the budget has stopped may go on with a larger one
 	b, err := json.Marshal(struct {
 		Config Config
 		Size   int64
@@ -54,7 +56,11 @@ func (r *run) digest() [32]byte {
 // save writes the state beside the adapter.
 func (r *run) save() error {
 	s := r.trainer.State()
-	about, err := json.Marshal(head{r.now.Event, r.now.Losses})
+	now := head{Event: r.now.Event, Losses: r.now.Losses}
+	if r.private != nil {
+		now.Name = r.private.name
+	}
+	about, err := json.Marshal(now)
 	if err != nil {
 		return fmt.Errorf("encode the state: %w", err)
 	}
@@ -68,7 +74,7 @@ func (r *run) save() error {
 	}
 	sum := sha256.Sum256(b.Bytes())
 	b.Write(sum[:])
-	if err := replace(r.state(), b.Bytes()); err != nil {
+	if err := replace(r.state(), b.Bytes(), 0o644); err != nil {
 		return r.unsaved("training", err)
 	}
 	r.kept = r.now.Step
@@ -110,6 +116,9 @@ func (r *run) resume() error {
 		return err
 	}
 	about.Event.MemoryBytes, about.Event.Parameters, about.Event.Resumed = r.now.MemoryBytes, r.now.Parameters, true
+	if r.private != nil {
+		r.private.name = about.Name
+	}
 	r.now, r.kept = Outcome{about.Event, about.Losses}, about.Event.Step
 	return nil
 }
@@ -163,8 +172,8 @@ func (r *run) forget() error {
 }
 
 // replace writes a file at once: whoever looks sees the old one or the new one, whatever happens.
-func replace(path string, data []byte) error {
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+func replace(path string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}

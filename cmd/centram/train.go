@@ -22,9 +22,14 @@ func (a *app) trainCommand() *cobra.Command {
 		Long: "Train a LoRA adapter for a model. The model stays as it is; what it learns is in the adapter's file.\n" +
 			"The data are texts (.txt, .md), or JSON lines of {\"text\": ...} or {\"messages\": [...]}; of conversations only the\n" +
 			"assistant's answers are learnt. A part is kept aside to see whether what is learnt holds for what was not seen.\n" +
-			"A training that was stopped goes on where it was when the same command is given again.",
+			"A training that was stopped goes on where it was when the same command is given again.\n\n" +
+			"With --dp-epsilon the adapter tells little of any one document: a text file, or a line of JSON lines. Documents take part\n" +
+			"by chance, what each can change is bounded, and noise is added. Not covered are the losses that are shown, and people who\n" +
+			"are in several documents. What is spent is remembered for all trainings on the same documents. The same command does not\n" +
+			"give the same adapter twice then.",
 		Example: "  centram train --model qwen --data notes/ --out notes.gguf\n" +
-			"  centram train --model qwen --data chats.jsonl --rank 8 --target all --steps 200 --out mine.gguf",
+			"  centram train --model qwen --data chats.jsonl --rank 8 --target all --steps 200 --out mine.gguf\n" +
+			"  centram train --model qwen --data chats.jsonl --dp-epsilon 4 --out shared.gguf",
 	}
 	var cfg lora.Config
 	flags := cmd.Flags()
@@ -34,14 +39,15 @@ func (a *app) trainCommand() *cobra.Command {
 	flags.IntVar(&cfg.Rank, "rank", 16, "`number` of columns of each pair: more can learn more, and take more room")
 	target := flags.String("target", "q,k,v,o", "`matrices` that get a pair: some of "+targetNames()+", or all")
 	flags.IntVar(&cfg.Context, "ctx", 512, "`tokens` that are looked at together")
-	flags.IntVar(&cfg.Steps, "steps", 0, "`number` of steps (once through the data)")
-	flags.IntVar(&cfg.Blocks, "batch", 1, "`number` of stretches of --ctx tokens in a step")
+	flags.IntVar(&cfg.Steps, "steps", 0, "`number` of steps (once through the data; with --dp-epsilon, three times)")
+	flags.IntVar(&cfg.Blocks, "batch", 1, "`number` of stretches of --ctx tokens in a step; with --dp-epsilon, of documents on average (a quarter of them, 32 at most)")
 	flags.Float64Var(&cfg.Rate, "lr", 2e-4, "learning `rate`")
 	flags.Float64Var(&cfg.Decay, "decay", 0, "`part` of every number that goes with each step, times the learning rate")
 	flags.BoolVar(&cfg.Full, "full", false, "train all of the model's own numbers and write a model: for small ones, as it takes 16 bytes for each")
 	flags.Float64Var(&cfg.Held, "held-out", 0.1, "`part` of the data that is not trained on")
 	flags.Uint64Var(&cfg.Seed, "seed", 0, "`number` that decides all that is random")
 	flags.IntVar(&cfg.Threads, "threads", 0, "`number` of threads (one for each processor)")
+	privateFlags(flags, &cfg.Private)
 	curve := flags.String("curve", "", "also draw the loss into this `file`, as SVG")
 	asJSON := flags.Bool("json", false, "print a line of JSON for each step")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
@@ -55,6 +61,12 @@ func (a *app) trainCommand() *cobra.Command {
 		defer stop()
 		if _, cfg.Model, err = a.modelFile(ctx, *model); err != nil {
 			return err
+		}
+		if err := a.ledgerFor(&cfg.Private); err != nil {
+			return err
+		}
+		if cfg.Private.Epsilon != 0 && !cmd.Flags().Changed("batch") {
+			cfg.Blocks = 0
 		}
 		cfg.Name, cfg.Memory = strings.TrimSuffix(filepath.Base(cfg.Out), ".gguf"), freeMemory()
 		return a.train(ctx, cfg, *curve, *asJSON)
@@ -92,6 +104,7 @@ func (a *app) train(ctx context.Context, cfg lora.Config, curve string, asJSON b
 	}
 	fmt.Fprintln(a.out, cfg.Out)
 	a.hint("On what was held out the loss went from %.3f to %.3f nats a token, at %.0f tokens a second.", e.HeldBefore, e.HeldAfter, e.TokensPerSecond)
+	a.private(e.Privacy)
 	if e.HeldAfter >= e.HeldBefore {
 		a.hint("That is no gain: the adapter has not learnt what holds for other texts of the kind. More data may help, or fewer steps.")
 	}
@@ -199,7 +212,7 @@ func trainText(e lora.Event) string {
 
 // willTake says what a training asks for, before it does.
 func willTake(e lora.Event) string {
-	return fmt.Sprintf("training %s numbers: that will take about %s and %s of memory; Ctrl+C stops it, the same command goes on",
+	return privateText(e.Privacy) + fmt.Sprintf("training %s numbers: that will take about %s and %s of memory; Ctrl+C stops it, the same command goes on",
 		countText(uint64(e.Parameters)), roughly(e.SecondsEstimated), bytesText(int64(e.MemoryBytes)))
 }
 

@@ -1,0 +1,350 @@
+package lora
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/llama"
+	"github.com/centram/centram/lora/dataset"
+	"github.com/centram/centram/lora/dp"
+)
+
+// Private asks for a training whose adapter tells little about any one document, by DP-SGD (package dp). A document is a
+// text file as a whole, or a line of a JSONL file; one that is there twice counts once. In each step every document takes
+// part with the same probability, by chance; its gradient, the mean over what is to be predicted in all of it, is clipped;
+// and noise is added to their sum.
+//
+// What is covered is the adapter, and with it what is saved on the way but for the losses. What is not: losses, of the
+// steps and on what is held out, which are exact, and what somebody decides by them; how many documents there are, how long
+// it takes, and settings that were chosen by looking at the data; a person who is in several documents, or in one in other
+// words; and trainings on the same documents without this. What is held out is not trained on at all.
+//
+// What is random comes from the system and is kept nowhere, so the same settings do not give the same adapter twice, and a
+// run that was stopped does not go on to the bytes of one that was not: whoever could repeat the noise could take it away.
+type Private struct {
+	Epsilon float64 // that the run may spend. Zero means that it is not private
+	Delta   float64 // zero means a tenth of one over the number of documents, but 1e-5 at most
+	Clip    float64 // the length that a document's gradient is clipped to. Zero means 0.1
+	Budget  float64 // the epsilon that all runs together may spend on a document. Zero means 8
+	Ledger  string  // file that remembers what was spent, for all data. It has to be given
+}
+
+// Privacy is what a private run has revealed. It counts every step from before its noise is drawn.
+type Privacy struct {
+	Epsilon   float64 `json:"epsilon"` // of this run until now
+	Planned   float64 `json:"epsilon_planned"`
+	Delta     float64 `json:"delta"`
+	Rate      float64 `json:"sampling_rate"`
+	Sigma     float64 `json:"noise_multiplier"`
+	Clip      float64 `json:"clip"`
+	Steps     int     `json:"steps"` // that are paid for; a step that was lost when a run was killed is, too
+	Documents int     `json:"documents"`
+	Spent     float64 `json:"epsilon_spent"`  // by all runs, on the document of which they have revealed most
+	Budget    float64 `json:"epsilon_budget"` // for that
+	Uncovered string  `json:"not_covered"`
+}
+
+// uncovered names the fields of an Event that are no one else's business.
+const uncovered = "loss, held_out_before, held_out_after, documents, tokens_per_second and seconds are exact: they are for who has the data"
+
+const (
+	privateClip   = 0.1 // Adam takes any length; a short one makes every document count alike
+	privateBudget = 8
+	privateBatch  = 32
+	privateEpochs = 3
+)
+
+// private is what a private run has besides.
+type private struct {
+	Private
+	set       string
+	documents []string
+	blocks    [][]dataset.Block // of each document
+	name      string            // of the run in the ledger
+	step      dp.Run            // of one step
+	curve     dp.Curve          // of that
+	random    io.Reader         // nil but in tests
+
+	sum      *dp.Accumulator
+	gradient []float32
+}
+
+// reading is how the data is read.
+func (c Config) reading() dataset.Config {
+	if c.Private.Epsilon > 0 {
+		return dataset.Config{Passage: -1} // a document is protected as a whole, however long it is
+	}
+	return dataset.Config{}
+}
+
+func (p Private) check() error {
+	switch {
+	case p.Epsilon == 0 && (p.Delta != 0 || p.Clip != 0 || p.Budget != 0):
+		return centram.Errorf(centram.Invalid, "a private training needs an epsilon").WithHint("Usual values are 1 to 8; less protects more.")
+	case p.Epsilon == 0:
+		return nil
+	case !(p.Epsilon > 0) || math.IsInf(p.Epsilon, 1):
+		return centram.Errorf(centram.Invalid, "an epsilon is more than 0, not %v", p.Epsilon).WithHint("Usual values are 1 to 8; less protects more.")
+	case !(p.Delta >= 0 && p.Delta < 1), !(p.Clip >= 0) || math.IsInf(p.Clip, 1), !(p.Budget >= 0) || math.IsInf(p.Budget, 1):
+		return centram.Errorf(centram.Invalid, "a delta lies between 0 and 1, and a clipping length and a budget are more than 0")
+	case p.Ledger == "":
+		return centram.Errorf(centram.Invalid, "a private training needs a file to remember in what was spent")
+	}
+	return nil
+}
+
+// plan finds out how much noise the run needs. It fails with Forbidden if the documents' budget does not allow it.
+func (r *run) plan(items []dataset.Item, documents []dataset.Document) error {
+	p := &private{Private: r.cfg.Private, name: rand.Text()}
+	r.private, r.train = p, nil
+	p.set, p.documents = identify(items)
+	for _, d := range documents {
+		blocks, err := dataset.Pack([]dataset.Document{d}, r.cfg.Context)
+		if err != nil {
+			return err
+		}
+		for i := range blocks {
+			trim(&blocks[i])
+		}
+		p.blocks, r.train = append(p.blocks, blocks), append(r.train, blocks...)
+	}
+	n := float64(len(documents))
+	if r.cfg.Blocks == 0 {
+		r.cfg.Blocks = max(min(privateBatch, len(documents)/4), 1)
+	}
+	if r.cfg.Steps == 0 {
+		r.cfg.Steps = int(math.Ceil(privateEpochs * n / float64(r.cfg.Blocks)))
+	}
+	if p.Delta == 0 {
+		p.Delta = min(1e-5, 1/(10*n))
+	}
+	if p.Clip == 0 {
+		p.Clip = privateClip
+	}
+	if p.Budget == 0 {
+		p.Budget = privateBudget
+	}
+	switch {
+	case float64(r.cfg.Blocks) > n:
+		return centram.Errorf(centram.Invalid, "there are %d documents to train on, and a step is to have %d of them", len(documents), r.cfg.Blocks).
+			WithHint("Text files count as a whole: give more of them, or JSONL files with a text or a conversation on each line.")
+	case p.Delta >= 1/n:
+		return centram.Errorf(centram.Invalid, "a delta of %.3g would allow to publish one of the %d documents as it is", p.Delta, len(documents)).
+			WithHint("Take at most %.1g.", 1/(10*n))
+	}
+	r.cfg.Private = p.Private
+	p.step = dp.Run{Q: float64(r.cfg.Blocks) / n, Steps: 1}
+	var err error
+	if p.step.Sigma, err = dp.SigmaFor(dp.Budget{Epsilon: p.Epsilon, Delta: p.Delta}, dp.Curve{}, p.step.Q, r.cfg.Steps); err != nil {
+		return err
+	}
+	if p.curve, err = p.step.Curve(); err != nil {
+		return err
+	}
+	r.now.Privacy = &Privacy{
+		Planned: p.Epsilon, Delta: p.Delta, Rate: p.step.Q, Sigma: p.step.Sigma, Clip: p.Clip, Documents: len(documents), Budget: p.Budget, Uncovered: uncovered,
+	}
+	return nil
+}
+
+// trim leaves out rows that only fill a block.
+func trim(b *dataset.Block) {
+	n := len(b.Docs)
+	for n > 1 && b.Docs[n-1] < 0 {
+		n--
+	}
+	b.Tokens, b.Positions, b.Docs, b.Labels = b.Tokens[:n], b.Positions[:n], b.Docs[:n], b.Labels[:n]
+}
+
+// memory is what a private run needs besides: a sum, one document's whole numbers, and a gradient.
+func (p *private) memory(parameters int) uint64 { return uint64(parameters) * (8 + 8 + 4) }
+
+// begin fails with Forbidden if what is left of the run does not fit into the documents' budget.
+func (r *run) begin() (err error) {
+	p := r.private
+	p.gradient = make([]float32, r.now.Parameters)
+	p.sum, err = dp.NewAccumulator(dp.AccumulatorConfig{Size: len(p.gradient), Clip: p.Clip, Sigma: p.step.Sigma, Rand: p.random})
+	if err != nil {
+		return err
+	}
+	l, err := readLedger(p.Ledger)
+	if err != nil {
+		return err
+	}
+	paid, known := l.Runs[p.name]
+	if r.now.Resumed && !known {
+		return centram.Errorf(centram.Conflict, "the privacy ledger %s does not know the training that %s is of", p.Ledger, r.state()).
+			WithHint("Put back the ledger that it was begun with, or remove what was saved to begin anew.")
+	}
+	before := l.spent(p.set, p.documents)
+	spent, _ := before.Epsilon(p.Delta)
+	with, _ := before.Add(p.curve.Times(r.cfg.Steps - r.now.Step)).Epsilon(p.Delta)
+	if !r.now.Resumed && with > p.allowed() {
+		return centram.Errorf(centram.Forbidden,
+			"of the privacy budget of these documents, which is %.4g at delta %.3g, %.4g are spent; with this training it would be %.4g", p.Budget, p.Delta, spent, with).
+			WithHint("Take a smaller epsilon or fewer steps, allow a larger budget (--dp-budget), or use documents that were not trained on yet.")
+	}
+	r.tell(paid.Steps, before)
+	return nil
+}
+
+// allowed is the budget, and room for the rounding of a sum of thousands of steps.
+func (p *private) allowed() float64 { return p.Budget * (1 + 1e-9) }
+
+// tell makes Privacy say what is paid for.
+func (r *run) tell(steps int, all dp.Curve) {
+	now := *r.now.Privacy // events that were sent keep theirs
+	now.Steps = steps
+	now.Epsilon, _ = r.private.curve.Times(steps).Epsilon(now.Delta)
+	now.Spent, _ = all.Epsilon(now.Delta)
+	r.now.Privacy = &now
+}
+
+// errSpent says that there is no budget for another step.
+var errSpent = errors.New("the privacy budget is spent")
+
+// book pays for a step. Only when that is on the disk the step's documents are picked and its noise is drawn, so whatever
+// happens, and whoever looks at whatever is left of the process, has seen nothing that was not paid for.
+//
+// A step is never made again with other noise for the same price: two such would have a mean with less noise than either.
+// The state is saved after each step, before the next is booked. After a crash the steps are made again from there on, with
+// fresh noise, and each of them is booked again as another step of the run. In the accountant's eyes the run then has a step
+// more, whose outcome nobody may ever have seen, and its composition covers both releases, whether the mean is taken or not.
+// It is paid for by ending the run a step earlier: with the noise as it is, the run's own epsilon allows so many steps in
+// all. So the count can be too high by a step for each crash, and never too low. The other way, to keep what the
+// noise is made of and to draw the same again, would have the secret lie on the disk.
+//
+// The run ends earlier, too, if another on the same documents has spent what they may reveal. It fails with errSpent then,
+// or with Forbidden if there was no step yet.
+func (r *run) book() error {
+	p := r.private
+	err := change(p.Ledger, func(l *ledger) error {
+		paid, known := l.Runs[p.name]
+		if !known {
+			paid = booked{Set: p.set, Run: dp.Run{Q: p.step.Q, Sigma: p.step.Sigma}}
+		}
+		paid.Steps++
+		all := l.spent(p.set, p.documents).Add(p.curve)
+		run, _ := p.curve.Times(paid.Steps).Epsilon(p.Delta)
+		if with, _ := all.Epsilon(p.Delta); run > p.Epsilon || with > p.allowed() {
+			return errSpent
+		}
+		if _, err := l.Spent.Charge(dp.Account{Dataset: p.set}, p.step, dp.Budget{Epsilon: p.allowed(), Delta: p.Delta}); err != nil {
+			return err
+		}
+		l.Runs[p.name], l.Documents[p.set] = paid, p.documents
+		r.tell(paid.Steps, all)
+		return nil
+	})
+	if errors.Is(err, errSpent) && r.now.Step == 0 {
+		return centram.Errorf(centram.Forbidden, "another training has spent the privacy budget of these documents").
+			WithHint("Allow a larger budget (--dp-budget), or use documents that were not trained on yet.")
+	}
+	return err
+}
+
+// privateStep pays for one step of the optimiser, and makes it.
+func (r *run) privateStep(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := r.book(); err != nil {
+		return err
+	}
+	picked, err := dp.Sample(r.private.random, len(r.private.blocks), r.private.step.Q)
+	if err != nil {
+		return err
+	}
+	if err := r.privateGradient(ctx, picked); err != nil {
+		return err
+	}
+	// From here on everything follows from what was released. It is not clipped again: Adam takes any length.
+	r.now.GradientNorm = r.trainer.GradNorm()
+	r.now.Rate = r.cfg.rate(r.now.Step)
+	if err := r.trainer.Step(llama.AdamW{LR: float32(r.now.Rate)}); err != nil {
+		return fmt.Errorf("step %d: %w", r.now.Step+1, err)
+	}
+	r.now.Step++
+	r.now.Losses = append(r.now.Losses, r.now.Loss)
+	return nil
+}
+
+// privateGradient makes the trainer's gradient the noisy sum of these documents' clipped ones, divided by how many
+// documents there are in a step on average: how many there were is secret.
+func (r *run) privateGradient(ctx context.Context, picked []int) error {
+	p, sum, n := r.private, 0.0, 0
+	for _, i := range picked {
+		nll, labels, err := r.documentGradient(ctx, i)
+		if err != nil {
+			return err
+		}
+		sum, n = sum+nll, n+labels
+		if err := p.sum.Add(p.gradient); err != nil {
+			return err
+		}
+	}
+	if n > 0 {
+		r.now.Loss = sum / float64(n)
+	}
+	if err := p.sum.Release(p.gradient); err != nil {
+		return err
+	}
+	if err := r.trainer.PutGradient(p.gradient); err != nil {
+		return err
+	}
+	r.trainer.Scale(1 / float32(r.cfg.Blocks))
+	return nil
+}
+
+// documentGradient computes the gradient of the mean loss of one document, all of its blocks together.
+func (r *run) documentGradient(ctx context.Context, i int) (nll float64, labels int, err error) {
+	r.trainer.Zero()
+	for _, b := range r.private.blocks[i] {
+		losses, err := r.trainer.Backward(ctx, block(b))
+		if err != nil {
+			return 0, 0, err
+		}
+		nll, labels = nll+total(losses), labels+b.Supervised()
+		r.rows += len(b.Tokens)
+	}
+	r.trainer.Scale(1 / float32(max(labels, 1)))
+	return nll, labels, r.trainer.CopyGradient(r.private.gradient)
+}
+
+// noiseSeconds is about how long the noise of a step takes.
+func (p *private) noiseSeconds() (float64, error) {
+	const size = 4096
+	a, err := dp.NewAccumulator(dp.AccumulatorConfig{Size: size, Clip: p.Clip, Sigma: p.step.Sigma})
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	err = a.Release(make([]float32, size))
+	return time.Since(began).Seconds() * float64(len(p.gradient)) / size, err
+}
+
+// protection is what the file says of how little it tells; nothing, unless the run is private. Whoever gets it can check the
+// arithmetic, not that it was kept to.
+func (r *run) protection() []gguf.KV {
+	if r.private == nil {
+		return nil
+	}
+	p := r.now.Privacy
+	return []gguf.KV{
+		{Key: "centram.dp.mode", Value: gguf.Of("dp-sgd, poisson sampling of documents, discrete gaussian noise")},
+		{Key: "centram.dp.accountant", Value: gguf.Of("rdp of the sampled gaussian, orders 2 to 512")},
+		{Key: "centram.dp.epsilon", Value: gguf.Of(p.Epsilon)},
+		{Key: "centram.dp.delta", Value: gguf.Of(p.Delta)},
+		{Key: "centram.dp.q", Value: gguf.Of(p.Rate)},
+		{Key: "centram.dp.sigma", Value: gguf.Of(p.Sigma)},
+		{Key: "centram.dp.steps", Value: gguf.Of(uint32(p.Steps))},
+		{Key: "centram.dp.clip", Value: gguf.Of(p.Clip)},
+	}
+}
