@@ -28,22 +28,48 @@ func (t *Trainer) Step(o AdamW) error {
 	if t.c == nil {
 		return ErrClosed
 	}
-	if t.m == nil {
-		t.m, t.v = make([]float32, len(t.values)), make([]float32, len(t.values))
-	}
 	t.step++
 	o = o.orDefaults()
-	one, two := 1-power(o.Beta1, t.step), 1-power(o.Beta2, t.step)
-	rate := float32(float64(o.LR) / one)
-	root := float32(math.Sqrt(two))
-	for i, g := range t.gradients {
-		m := float32(o.Beta1*t.m[i]) + float32((1-o.Beta1)*g)
-		v := float32(o.Beta2*t.v[i]) + float32(float32((1-o.Beta2)*g)*g)
-		t.m[i], t.v[i] = m, v
-		down := float32(rate*m) / (float32(math.Sqrt(float64(v)))/root + o.Eps)
-		t.values[i] -= down + float32(float32(o.LR*o.WeightDecay)*t.values[i])
+	if t.bits == 8 {
+		t.step8(o)
+	} else {
+		if t.m == nil {
+			t.m, t.v = make([]float32, len(t.values)), make([]float32, len(t.values))
+		}
+		o.update(t.step, t.values, t.gradients, t.m, t.v)
 	}
 	return t.changed()
+}
+
+// step8 does the same for moments of a byte, a block at a time.
+func (t *Trainer) step8(o AdamW) {
+	if t.m8 == nil {
+		t.m8, t.v8 = newMoments8(len(t.values), signed8), newMoments8(len(t.values), unsigned8)
+	}
+	var one, two [scaled]float32
+	for i := range t.m8.scales {
+		from, to := i*scaled, min((i+1)*scaled, len(t.values))
+		m, v := one[:to-from], two[:to-from]
+		t.m8.read(i, m)
+		t.v8.read(i, v)
+		o.update(t.step, t.values[from:to], t.gradients[from:to], m, v)
+		t.m8.write(i, m)
+		t.v8.write(i, v)
+	}
+}
+
+// update is a step of some parameters.
+func (o AdamW) update(step int, values, gradients, ms, vs []float32) {
+	one, two := 1-power(o.Beta1, step), 1-power(o.Beta2, step)
+	rate := float32(float64(o.LR) / one)
+	root := float32(math.Sqrt(two))
+	for i, g := range gradients {
+		m := float32(o.Beta1*ms[i]) + float32((1-o.Beta1)*g)
+		v := float32(o.Beta2*vs[i]) + float32(float32((1-o.Beta2)*g)*g)
+		ms[i], vs[i] = m, v
+		down := float32(rate*m) / (float32(math.Sqrt(float64(v)))/root + o.Eps)
+		values[i] -= down + float32(float32(o.LR*o.WeightDecay)*values[i])
+	}
 }
 
 func (o AdamW) orDefaults() AdamW {
@@ -89,16 +115,23 @@ func (t *Trainer) Scale(s float32) {
 // Zero makes the gradient zero.
 func (t *Trainer) Zero() { clear(t.gradients) }
 
-// TrainerState is all that a run needs to go on as if it had not stopped. The lists are as long as each other; M and V are
-// empty before the first step.
+// TrainerState is all that a run needs to go on as if it had not stopped. M and V are as long as Values. Of a trainer with
+// StateBits 8 they are empty, and Codes and Scales are in their place, first those of M. Before the first step, all but
+// Values are empty.
 type TrainerState struct {
 	Step         int
 	Values, M, V []float32
+	Codes        []uint8
+	Scales       []float32
 }
 
 // State copies the state.
 func (t *Trainer) State() TrainerState {
-	return TrainerState{t.step, slices.Clone(t.values), slices.Clone(t.m), slices.Clone(t.v)}
+	s := TrainerState{Step: t.step, Values: slices.Clone(t.values), M: slices.Clone(t.m), V: slices.Clone(t.v)}
+	if t.m8 != nil {
+		s.Codes, s.Scales = slices.Concat(t.m8.codes, t.v8.codes), slices.Concat(t.m8.scales, t.v8.scales)
+	}
+	return s
 }
 
 // SetState goes on from a state of a trainer with the same parameters. The gradient becomes zero.
@@ -108,16 +141,36 @@ func (t *Trainer) SetState(s TrainerState) error {
 	if t.c == nil {
 		return ErrClosed
 	}
-	if n := len(t.values); len(s.Values) != n || len(s.M) != len(s.V) || len(s.M) != n && (len(s.M) != 0 || s.Step != 0) || s.Step < 0 {
-		return fmt.Errorf("llama: a state of %d, %d and %d numbers after %d steps is not of these %d parameters", len(s.Values), len(s.M), len(s.V), s.Step, n)
+	if !t.fits(s) {
+		return fmt.Errorf("llama: a state of %d, %d and %d numbers and %d bytes after %d steps is not of these %d parameters",
+			len(s.Values), len(s.M), len(s.V), len(s.Codes), s.Step, len(t.values))
 	}
 	copy(t.values, s.Values)
-	t.step, t.m, t.v = s.Step, nil, nil
+	t.step, t.m, t.v, t.m8, t.v8 = s.Step, nil, nil, nil, nil
 	if len(s.M) > 0 {
 		t.m, t.v = slices.Clone(s.M), slices.Clone(s.V)
 	}
+	if len(s.Codes) > 0 {
+		t.m8, t.v8 = newMoments8(len(t.values), signed8), newMoments8(len(t.values), unsigned8)
+		copy(t.v8.codes, s.Codes[copy(t.m8.codes, s.Codes):])
+		copy(t.v8.scales, s.Scales[copy(t.m8.scales, s.Scales):])
+	}
 	t.Zero()
 	return t.changed()
+}
+
+// fits reports whether a state is one of this trainer.
+func (t *Trainer) fits(s TrainerState) bool {
+	n := len(t.values)
+	codes, scales, floats := 0, 0, 0
+	switch {
+	case s.Step == 0:
+	case t.bits == 8:
+		codes, scales = 2*n, 2*((n+scaled-1)/scaled)
+	default:
+		floats = n
+	}
+	return s.Step >= 0 && len(s.Values) == n && len(s.M) == floats && len(s.V) == floats && len(s.Codes) == codes && len(s.Scales) == scales
 }
 
 // scatter makes each A of random numbers that keep the size of what they multiply. They are sums of whole numbers, so that

@@ -29,7 +29,9 @@ type TrainerConfig struct {
 	Threads int      // zero means the number of processors
 	Poll    int      // how hard idle threads wait, 1 (sleep) to 100 (spin). Zero means 50
 	GPU     bool     // train on the GPU instead
-	Exact   bool     // go back in F32 where the base is quantised, too; otherwise in BF16 if that is faster
+	// StateBits is 8 to keep AdamW's two numbers for each parameter in a byte each. Zero means 32.
+	StateBits int
+	Exact     bool // go back in F32 where the base is quantised, too; otherwise in BF16 if that is faster
 }
 
 // Targets are the matrices of a layer that a pair can be trained for.
@@ -64,6 +66,8 @@ type Trainer struct {
 
 	values, gradients []float32 // C memory
 	m, v              []float32 // AdamW's, made by the first Step
+	m8, v8            *moments8 // or these, if bits is 8
+	bits              int
 	step              int
 
 	mu sync.Mutex // held during C calls
@@ -95,7 +99,7 @@ func NewTrainer(ctx context.Context, paths []string, cfg TrainerConfig) (*Traine
 	if c == nil {
 		return nil, failure("new trainer of "+paths[0], reason)
 	}
-	t := &Trainer{c: c, context: int(params.context), vocab: int(C.cen_trainer_vocab(c)), byName: map[string]int{}}
+	t := &Trainer{c: c, context: int(params.context), vocab: int(C.cen_trainer_vocab(c)), bits: cmp.Or(cfg.StateBits, 32), byName: map[string]int{}}
 	t.table()
 	if !cfg.Full {
 		t.scatter(cfg.Seed)
@@ -123,6 +127,9 @@ func (cfg TrainerConfig) params() (C.cen_trainer_config, error) {
 	}
 	if rank < 1 || rank > 4096 || size < 1 || size > 1<<20 {
 		return C.cen_trainer_config{}, fmt.Errorf("llama: new trainer: rank %d, blocks of %d rows", rank, size)
+	}
+	if b := cfg.StateBits; b != 0 && b != 8 && b != 32 {
+		return C.cen_trainer_config{}, fmt.Errorf("llama: new trainer: optimiser state of %d bits, not 8 or 32", b)
 	}
 	if cfg.Full {
 		rank = 0
@@ -165,7 +172,7 @@ func (t *Trainer) Close() error {
 		return nil
 	}
 	C.cen_trainer_free(t.c)
-	t.c, t.values, t.gradients, t.m, t.v = nil, nil, nil, nil, nil
+	t.c, t.values, t.gradients, t.m, t.v, t.m8, t.v8 = nil, nil, nil, nil, nil, nil, nil
 	return nil
 }
 
@@ -266,6 +273,10 @@ func (t *Trainer) MemoryNeeded() (uint64, error) {
 	n := C.cen_trainer_memory(t.c, &reason)
 	if n < 0 {
 		return 0, failure("estimate memory", reason)
+	}
+	if t.bits == 8 { // of which the shim knows nothing
+		floats := len(t.values)
+		n -= C.int64_t(2 * (4*floats - floats - 4*((floats+scaled-1)/scaled)))
 	}
 	return uint64(n), nil
 }

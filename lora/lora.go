@@ -39,6 +39,9 @@ type Config struct {
 	Decay  float64 // of every number, by the learning rate. Zero means none
 	Held   float64 // part of the data that is not trained on. Zero means 0.1
 
+	// StateBits is 8 to keep what the optimiser knows of each number in two bytes instead of eight. Zero means 32.
+	StateBits int `json:",omitzero"`
+
 	SaveEvery time.Duration // zero means a minute
 	// Memory is how many bytes the run may need. Zero means any.
 	Memory uint64
@@ -66,6 +69,9 @@ func (c Config) orDefaults() Config {
 	c.Clip = cmp.Or(c.Clip, 1)
 	c.Held = cmp.Or(c.Held, 0.1)
 	c.SaveEvery = cmp.Or(c.SaveEvery, time.Minute)
+	if c.StateBits == 32 {
+		c.StateBits = 0
+	}
 	return c
 }
 
@@ -77,6 +83,7 @@ func (c Config) check() error {
 		{c.Steps < 0 || c.Steps > 1<<30, "a number of steps is from 1 on"},
 		{c.Blocks < 0 || c.Blocks > 1<<16, "a step has from 1 to 65536 blocks"},
 		{!(c.Rate > 0 && c.Rate <= 1), "a learning rate is more than 0 and at most 1, such as 0.0002"},
+		{c.StateBits != 0 && c.StateBits != 8 && c.StateBits != 32, "the optimiser's state has 8 or 32 bits"},
 		{!(c.Clip > 0), "the length to which gradients are clipped is more than 0"},
 		{!(c.Decay >= 0 && c.Decay < 1), "a decay is from 0 to less than 1, such as 0.01"},
 	} {

@@ -150,6 +150,7 @@ func (r *run) read(ctx context.Context) (err error) {
 func (r *run) open(ctx context.Context) (err error) {
 	r.trainer, err = llama.NewTrainer(ctx, r.base.paths, llama.TrainerConfig{
 		Full: r.cfg.Full, Rank: r.cfg.Rank, Targets: r.cfg.Targets, Seed: r.cfg.Seed, Context: r.cfg.Context, Threads: r.cfg.Threads,
+		StateBits: r.cfg.StateBits,
 	})
 	if err != nil {
 		return err

@@ -276,18 +276,62 @@ func saved(t *testing.T, cfg Config) []byte {
 }
 
 func TestEveryPrefixOfASavedStateIsRefused(t *testing.T) {
-	b := saved(t, small(folder(t)))
-	if _, _, _, err := parseState(b); err != nil {
+	for _, bits := range []int{32, 8} {
+		cfg := small(folder(t))
+		cfg.StateBits = bits
+		b := saved(t, cfg)
+		if _, _, _, err := parseState(b); err != nil {
+			t.Fatal(err)
+		}
+		for n := range b {
+			if n > 2000 && n < len(b)-2000 && n%997 != 0 {
+				continue
+			}
+			if _, _, _, err := parseState(b[:n]); err == nil {
+				t.Fatalf("%d of %d bytes were read, want an error", n, len(b))
+			}
+		}
+	}
+}
+
+// With a byte for each of the optimiser's numbers less is kept, hardly less is learnt, and a run goes on to the bit, too.
+func TestAnOptimiserOfBytesLearnsAsWell(t *testing.T) {
+	dir := folder(t)
+	cfg := small(dir)
+	exact, err := Run(t.Context(), cfg, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for n := range b {
-		if n > 2000 && n < len(b)-2000 && n%997 != 0 {
-			continue
-		}
-		if _, _, _, err := parseState(b[:n]); err == nil {
-			t.Fatalf("%d of %d bytes were read, want an error", n, len(b))
+	large := len(saved(t, cfg))
+	if err := os.Remove(cfg.Out + ".training"); err != nil {
+		t.Fatal(err)
+	}
+	cfg.StateBits = 8
+	bytewise, err := Run(t.Context(), cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := adapterBytes(t, dir)
+	for i, l := range exact.Losses {
+		if math.Abs(bytewise.Losses[i]-l) > 0.05*l+0.05 {
+			t.Errorf("at step %d the loss is %.3f, and %.3f with 8 bits", i+1, l, bytewise.Losses[i])
 		}
 	}
+	if math.Abs(bytewise.HeldAfter-exact.HeldAfter) > 0.05*exact.HeldAfter {
+		t.Errorf("on what was held out the loss is %.3f, and %.3f with 8 bits", exact.HeldAfter, bytewise.HeldAfter)
+	}
+	less := exact.MemoryBytes - bytewise.MemoryBytes
+	if n := exact.Parameters; less < uint64(n)*58/10 || less > uint64(n)*6 {
+		t.Errorf("with 8 bits it needs %d bytes less for %d parameters, want nearly 6 for each", less, n)
+	}
+	small := len(saved(t, cfg))
+	if n := exact.Parameters; large-small < n*58/10 {
+		t.Errorf("what is saved has %d bytes, and %d with 8 bits, want nearly 6 less for each of %d parameters", large, small, n)
+	}
+	if e, err := Run(t.Context(), cfg, nil); err != nil || !e.Resumed || !bytes.Equal(adapterBytes(t, dir), want) {
+		t.Errorf("stopped in between (%v), it ends with other bytes, %v", e.Resumed, err)
+	}
+	t.Logf("held out %.4f, with 8 bits %.4f; memory %d and %d; saved %d and %d", exact.HeldAfter, bytewise.HeldAfter, exact.MemoryBytes, bytewise.MemoryBytes, large, small)
 }
 
 func FuzzState(f *testing.F) {

@@ -24,7 +24,8 @@ type head struct {
 }
 
 // What is saved of a run, little-endian: the magic, the run's id, the length of the head in JSON and the head, how many
-// parameters there are, whether there are moments (1 or 0), the parameters, both moments of AdamW, and the SHA-256 of all that.
+// parameters there are, which moments there are (0 none, 1 numbers, 2 bytes), the parameters, both moments of AdamW (of bytes,
+// the scales of 256 each after them), and the SHA-256 of all that.
 const stateMagic = "centram training state 1\n"
 
 // state is the file of what is saved.
@@ -65,11 +66,11 @@ func (r *run) save() error {
 		return fmt.Errorf("encode the state: %w", err)
 	}
 	var b bytes.Buffer
-	b.Grow(4*(len(s.Values)+len(s.M)+len(s.V)) + 4096)
+	b.Grow(4*(len(s.Values)+len(s.M)+len(s.V)+len(s.Scales)) + len(s.Codes) + 4096)
 	b.WriteString(stateMagic)
 	b.Write(r.id[:])
-	moments := uint64(min(len(s.M), 1))
-	for _, v := range []any{uint64(len(about)), about, uint64(len(s.Values)), moments, s.Values, s.M, s.V} {
+	moments := uint64(min(len(s.M), 1) + 2*min(len(s.Codes), 1))
+	for _, v := range []any{uint64(len(about)), about, uint64(len(s.Values)), moments, s.Values, s.M, s.V, s.Codes, s.Scales} {
 		_ = binary.Write(&b, binary.LittleEndian, v)
 	}
 	sum := sha256.Sum256(b.Bytes())
@@ -148,7 +149,17 @@ func parseState(b []byte) (id [32]byte, about head, s llama.TrainerState, err er
 	}
 	body = body[n:]
 	values, moments := binary.LittleEndian.Uint64(body), binary.LittleEndian.Uint64(body[8:])
-	if body = body[16:]; moments > 1 || values > math.MaxInt32 || uint64(len(body)) != 4*values*(1+2*moments) {
+	if body = body[16:]; moments > 2 || values > math.MaxInt32 {
+		return bad("it has more than there can be")
+	}
+	numbers, codes, scales := uint64(0), uint64(0), uint64(0)
+	switch moments {
+	case 1:
+		numbers = values
+	case 2:
+		codes, scales = 2*values, 2*((values+255)/256)
+	}
+	if uint64(len(body)) != 4*values+8*numbers+codes+4*scales {
 		return bad("it has the wrong length")
 	}
 	floats := func(n uint64) []float32 {
@@ -159,7 +170,9 @@ func parseState(b []byte) (id [32]byte, about head, s llama.TrainerState, err er
 		body = body[4*n:]
 		return out
 	}
-	s = llama.TrainerState{Step: about.Event.Step, Values: floats(values), M: floats(values * moments), V: floats(values * moments)}
+	s = llama.TrainerState{Step: about.Event.Step, Values: floats(values), M: floats(numbers), V: floats(numbers)}
+	s.Codes, body = bytes.Clone(body[:codes]), body[codes:]
+	s.Scales = floats(scales)
 	return id, about, s, nil
 }
 

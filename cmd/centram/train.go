@@ -47,6 +47,7 @@ func (a *app) trainCommand() *cobra.Command {
 	flags.Float64Var(&cfg.Held, "held-out", 0.1, "`part` of the data that is not trained on")
 	flags.Uint64Var(&cfg.Seed, "seed", 0, "`number` that decides all that is random")
 	flags.IntVar(&cfg.Threads, "threads", 0, "`number` of threads (one for each processor)")
+	flags.IntVar(&cfg.StateBits, "optimizer-bits", 32, "`number` of bits in which the optimiser keeps each of its two numbers a parameter, 32 or 8: less memory, nearly the same steps")
 	privateFlags(flags, &cfg.Private)
 	curve := flags.String("curve", "", "also draw the loss into this `file`, as SVG")
 	asJSON := flags.Bool("json", false, "print a line of JSON for each step")
