@@ -110,7 +110,7 @@ type Stage string
 // The stages in their order. Train is said of again after every step.
 const (
 	Reading Stage = "reading" // files, and making tokens of them
-	Before  Stage = "before"  // what the run will take is known; looking at what is held out, unless it goes on
+	Before  Stage = "before"  // finding out what the run will take; said of again when that is known, to look at what is held out
 	Train   Stage = "train"
 	After   Stage = "after" // looking again
 	Done    Stage = "done"

@@ -65,7 +65,8 @@ func Run(ctx context.Context, cfg Config, on func(Event)) (_ Outcome, err error)
 			return Outcome{}, err
 		}
 	}
-	r.now.Stage = Before
+	r.now.Stage, r.now.SecondsEstimated = Before, 0
+	r.say()
 	if err := r.estimate(ctx); err != nil {
 		return Outcome{}, err
 	}

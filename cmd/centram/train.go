@@ -175,7 +175,7 @@ func (l *trainLine) event(e lora.Event) {
 		return
 	}
 	l.shown = time.Now()
-	if often && e.Stage == lora.Before { // which is to be read while it trains
+	if often && e.Stage == lora.Before && e.SecondsEstimated > 0 { // which is to be read while it trains
 		fmt.Fprintf(l.app.err, "\r%s\x1b[K\n", line)
 		l.dirty = false
 		return
@@ -199,6 +199,9 @@ func trainText(e lora.Event) string {
 	case lora.Reading:
 		return "reading the data"
 	case lora.Before:
+		if e.SecondsEstimated == 0 {
+			return fmt.Sprintf("training %s numbers; one gradient is computed to see how long that will take", countText(uint64(e.Parameters)))
+		}
 		return willTake(e)
 	case lora.Train:
 		const width = 20
