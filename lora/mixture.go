@@ -89,7 +89,9 @@ func target(matrix string) string {
 }
 
 // floats are a tensor's numbers.
-func floats(f interface{ Data(gguf.Tensor) *io.SectionReader }, t gguf.Tensor) ([]float32, error) {
+func floats(f interface {
+	Data(gguf.Tensor) *io.SectionReader
+}, t gguf.Tensor) ([]float32, error) {
 	raw, err := io.ReadAll(f.Data(t))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.Name, err)

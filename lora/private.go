@@ -76,14 +76,6 @@ type private struct {
 	gradient []float32
 }
 
-// reading is how the data is read.
-func (c Config) reading() dataset.Config {
-	if c.Private.Epsilon > 0 {
-		return dataset.Config{Passage: -1} // a document is protected as a whole, however long it is
-	}
-	return dataset.Config{}
-}
-
 func (p Private) check() error {
 	switch {
 	case p.Epsilon == 0 && (p.Delta != 0 || p.Clip != 0 || p.Budget != 0):

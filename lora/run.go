@@ -109,11 +109,7 @@ func (r *run) read(ctx context.Context) (err error) {
 		return err
 	}
 	r.cfg.Context = min(r.cfg.Context, r.base.summary.Context)
-	items, err := dataset.Read(r.cfg.Data, r.cfg.reading())
-	if err != nil {
-		return err
-	}
-	sets, err := dataset.Split(items, dataset.Fractions{Held: r.cfg.Held})
+	sets, err := r.sets()
 	if err != nil {
 		return err
 	}

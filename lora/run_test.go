@@ -414,3 +414,30 @@ func TestAWholeModelIsTrainedAndWrittenAsOne(t *testing.T) {
 		t.Errorf("over a model that is there already: got %v, want Conflict", err)
 	}
 }
+
+func TestLittleDataIsEnough(t *testing.T) {
+	const answer = `{"messages":[{"role":"user","content":"%s?"},{"role":"assistant","content":"yes, %s"}]}` + "\n"
+	var page strings.Builder
+	for i := range 12 {
+		fmt.Fprintf(&page, "Boat %d has a mast, and a mast has a sail, and a sail has the wind.\n\n", i)
+	}
+	for name, text := range map[string]string{
+		"page.txt":   page.String(),
+		"chat.jsonl": fmt.Sprintf(answer, "one", "one") + fmt.Sprintf(answer, "two", "two"),
+	} {
+		dir := t.TempDir()
+		generate(t, filepath.Join(dir, "model.gguf"), 1)
+		write(t, filepath.Join(dir, "data", name), text)
+		cfg := small(dir)
+		cfg.Held, cfg.Steps = 0.1, 1
+		if e, err := Run(t.Context(), cfg, nil); err != nil || e.HeldAfter == 0 {
+			t.Errorf("%s: got %v (%v), want a loss on what was held out", name, e.Event, err)
+		}
+	}
+	dir := t.TempDir()
+	generate(t, filepath.Join(dir, "model.gguf"), 1)
+	write(t, filepath.Join(dir, "data", "chat.jsonl"), fmt.Sprintf(answer, "one", "one"))
+	if _, err := Run(t.Context(), small(dir), nil); centram.CodeOf(err) != centram.Invalid || !strings.Contains(err.Error(), "one document") {
+		t.Errorf("one document: got %v, want it refused", err)
+	}
+}

@@ -69,10 +69,20 @@ func (a *app) trainCommand() *cobra.Command {
 		if cfg.Private.Epsilon != 0 && !cmd.Flags().Changed("batch") {
 			cfg.Blocks = 0
 		}
-		cfg.Name, cfg.Memory = strings.TrimSuffix(filepath.Base(cfg.Out), ".gguf"), freeMemory()
+		cfg.Name, cfg.Memory = strings.TrimSuffix(filepath.Base(cfg.Out), ".gguf"), a.trainingMemory()
 		return a.train(ctx, cfg, *curve, *asJSON)
 	}
+	a.attended(cmd, &cfg.Out)
 	return cmd
+}
+
+// trainingMemory is what a training may take: what could be had now, or less if the owner has set what models may take.
+func (a *app) trainingMemory() uint64 {
+	free, limit := freeMemory(), uint64(a.cfg.MemoryLimit)
+	if limit > 0 && (free == 0 || limit < free) {
+		return limit
+	}
+	return free
 }
 
 func (a *app) train(ctx context.Context, cfg lora.Config, curve string, asJSON bool) error {
