@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/lora/job"
 	"github.com/centram/centram/models"
 	"github.com/centram/centram/p2p"
 )
@@ -74,6 +75,9 @@ func (e *Events) Library(c models.Change) {
 func (e *Events) Peer(c p2p.Change) {
 	e.publish("peer", PeerEvent{ID: c.Peer.String(), Change: c.Kind})
 }
+
+// Training passes on what happened to a training, and how far it is.
+func (e *Events) Training(j job.Job) { e.publish("training", presentTraining(j)) }
 
 func (e *Events) publish(name string, data any) {
 	e.mu.Lock()

@@ -18,6 +18,8 @@ const (
 // limits are those of routes that take more than nativeLimit: a message may be a whole document.
 var limits = map[string]int64{
 	nativePrefix + "/chats/:id/messages": 4 << 20,
+	nativePrefix + "/trainings":          4 << 20,
+	trainingFilesPath:                    1 << 30, // as much as a training takes
 }
 
 // limitBody refuses a body that is too large before it is read, or while it is if its size was not announced.

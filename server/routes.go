@@ -19,6 +19,8 @@ const (
 	nativePrefix = "/api/v1"
 	sessionPath  = nativePrefix + "/session"
 	metricsPath  = "/metrics"
+
+	trainingFilesPath = nativePrefix + "/training-files"
 )
 
 // buildRoutes puts everything behind the same checks, whoever registers it.
@@ -60,12 +62,13 @@ func (s *Server) registerNative(e *echo.Echo) {
 	get(api, "/health", "Whether the daemon takes requests", s.getHealth)
 	get(api, "/version", "What this program is", s.getVersion)
 	post(api, "/session", "Open a page session", http.StatusCreated, s.openSession)
-	streams(api, http.MethodGet, "/events", "News of models, chats, messages and peers", newsEvents, s.getEvents)
+	streams(api, http.MethodGet, "/events", "News of models, chats, messages, peers and trainings", newsEvents, s.getEvents)
 	s.nativeModels(api)
 	s.nativeChats(api)
 	s.nativePeers(api)
 	s.nativeBlobs(api)
 	s.nativeHyperlink(api)
+	s.nativeTrainings(api)
 	e.GET(nativePrefix+"/openapi.json", describe(api))
 }
 
@@ -126,6 +129,23 @@ func (s *Server) nativeHyperlink(api huma.API) {
 	post(api, "/hyperlink/down", "Take a model out of the memory of all machines", http.StatusOK, s.downHyperlink)
 }
 
+func (s *Server) nativeTrainings(api huma.API) {
+	get(api, "/trainings", "List the trainings", s.listTrainings)
+	post(api, "/trainings", "Have a model learn from texts or conversations", http.StatusCreated, s.createTraining)
+	const training = "/trainings/{id}"
+	get(api, training, "Show a training with the course of its loss", s.getTraining)
+	remove(api, training, "End a training and remove all that there is of it", s.deleteTraining)
+	post(api, training+"/pause", "Have a training save and wait", http.StatusOK, s.pauseTraining)
+	post(api, training+"/resume", "Have a training go on", http.StatusOK, s.resumeTraining)
+	bytes := map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}
+	adapter := describeOperation(http.MethodGet, training+"/adapter", "Fetch the adapter's file", http.StatusOK)
+	adapter.Responses = map[string]*huma.Response{"200": {Description: "The file.", Content: bytes}}
+	huma.Register(api, adapter, s.getAdapter)
+	upload := describeOperation(http.MethodPost, "/training-files", "Upload a file to learn from", http.StatusCreated)
+	upload.RequestBody = &huma.RequestBody{Required: true, Content: bytes}
+	huma.Register(api, upload, s.uploadTrainingFile)
+}
+
 func get[I, O any](api huma.API, path, summary string, serve func(context.Context, *I) (*O, error)) {
 	operation(api, http.MethodGet, path, summary, http.StatusOK, serve)
 }
@@ -161,7 +181,7 @@ func streams[I any](api huma.API, method, path, summary string, events map[strin
 
 // newsEvents and answerEvents are the events of the two streams.
 var (
-	newsEvents   = map[string]any{"model": ModelEvent{}, "chat": ChatEvent{}, "message": MessageEvent{}, "peer": PeerEvent{}}
+	newsEvents   = map[string]any{"model": ModelEvent{}, "chat": ChatEvent{}, "message": MessageEvent{}, "peer": PeerEvent{}, "training": Training{}}
 	answerEvents = map[string]any{
 		"progress": progressEvent{}, "loading": loadingEvent{}, "queued": struct{}{}, "delta": deltaEvent{},
 		"done": chats.Message{},

@@ -46,6 +46,8 @@ type Config struct {
 	Models   Models
 	Chats    Chats
 	Settings Settings
+	// Trainings are those of this node. Nil means that it does not train.
+	Trainings Trainings
 	// Events brings the news of the engine and the models to listeners. Nil means that there are none but the server's.
 	Events  *Events
 	Version Version

@@ -19,6 +19,7 @@ import (
 	"github.com/centram/centram/engine/local"
 	"github.com/centram/centram/hyperlink/pool"
 	"github.com/centram/centram/llama"
+	"github.com/centram/centram/lora/job"
 	"github.com/centram/centram/models"
 	"github.com/centram/centram/server"
 	"github.com/centram/centram/server/ollama"
@@ -41,6 +42,7 @@ type daemon struct {
 	models  *models.Library
 	engine  *engine.Engine
 	network *network
+	jobs    *job.Queue
 	server  *server.Server
 	first   string // model to load at the start, or empty
 	settled atomic.Bool
@@ -77,6 +79,9 @@ func (a *app) newDaemon(ctx context.Context) (_ *daemon, err error) {
 	d.network = d.newNetwork(ctx, events)
 	d.engine = engine.New(engineConfig(a.cfg, d.models, d.network.pool, events.Engine))
 	d.network.resident = d.resident
+	if d.jobs, err = d.newTrainings(events.Training); err != nil {
+		return nil, err
+	}
 	settings := preferences{store.Settings{DB: d.db.DB}, d.first}
 	if d.server, err = server.New(d.serverConfig(token, settings, events)); err != nil {
 		return nil, err
@@ -242,7 +247,8 @@ func (d *daemon) serverConfig(token string, settings server.Settings, events *se
 		Addr: cfg.Listen, TLSCert: cfg.TLSCert, TLSKey: cfg.TLSKey,
 		Token: token, AllowedHosts: cfg.AllowedHosts, AllowedOrigins: cfg.AllowedOrigins,
 		Engine: d.engine, Models: d.models, Chats: chats.New(chats.Config{DB: d.db.DB}), Settings: settings,
-		Events: events, Version: version,
+		Trainings: d.jobs,
+		Events:    events, Version: version,
 		Network: d.network.forServer(d.models), Collectors: []prometheus.Collector{d.network.metrics},
 		Register: []func(*echo.Echo){
 			func(e *echo.Echo) {
@@ -279,6 +285,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	g.Go(func() error { return d.engine.Run(serving) })
 	g.Go(func() error { return d.models.Run(running) })
 	g.Go(func() error { return d.network.Run(running) })
+	g.Go(func() error { return d.jobs.Run(running) })
 	g.Go(func() error { return d.settle(running) })
 	d.announce(ctx)
 

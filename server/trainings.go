@@ -1,0 +1,321 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/chats"
+	"github.com/centram/centram/lora/job"
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humaecho"
+)
+
+// Trainings are the trainings of this node, as *job.Queue has them.
+type Trainings interface {
+	Start(job.Draft) (job.Job, error)
+	List() []job.Job
+	Get(id string) (job.Job, error)
+	Pause(ctx context.Context, id string) (job.Job, error)
+	Resume(id string) (job.Job, error)
+	Remove(ctx context.Context, id string) error
+	Upload(ctx context.Context, name string, r io.Reader) (id string, size int64, err error)
+}
+
+// Training is a model being taught something, or what has come of that.
+type Training struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name" doc:"Of the adapter."`
+	Model   string    `json:"model" doc:"That is taught."`
+	Adapted string    `json:"adapted_model" doc:"The name by which one chats with what has been taught, once the state is done."`
+	About   string    `json:"about" doc:"What it learns from, in a few words."`
+	State   job.State `json:"state" enum:"queued,running,paused,done,failed,cancelled" doc:"cancelled is the last that is heard of a training that was removed."`
+	Error   *Refusal  `json:"error,omitempty" doc:"Why it failed; or, if it is done, why the adapter could not be put to use."`
+	job.Progress
+	Curve   []job.Point `json:"curve,omitzero" doc:"The loss of at most 1000 steps. Left out in lists and news."`
+	Created time.Time   `json:"created_at"`
+	Ended   *time.Time  `json:"ended_at,omitempty"`
+}
+
+type trainingBody struct{ Body Training }
+
+type trainingList struct {
+	Body struct {
+		Trainings []Training `json:"trainings" doc:"The newest first."`
+	}
+}
+
+// TrainingID names a training.
+type TrainingID struct {
+	ID string `path:"id" maxLength:"64"`
+}
+
+type trainingAction struct {
+	TrainingID
+	Body *struct{}
+}
+
+type trainingDraft struct {
+	Body struct {
+		Model string `json:"model" minLength:"1"`
+		Name  string `json:"name" minLength:"1" maxLength:"64" doc:"Of the adapter: letters, digits, dots, dashes and underscores."`
+		Data  struct {
+			Paths   []string `json:"paths,omitempty" maxItems:"100" doc:"Absolute paths of files and folders on this computer."`
+			Text    string   `json:"text,omitempty" doc:"A text, or JSON lines."`
+			Uploads []string `json:"uploads,omitempty" maxItems:"100" doc:"Ids of files that were uploaded as training files."`
+			Chat    string   `json:"chat,omitempty" doc:"The id of a conversation. Each answer in the branch that is shown is learnt, with its question."`
+		} `json:"data" doc:"All that is given is learnt from."`
+		Rank    int     `json:"rank,omitempty" minimum:"0" maximum:"4096" doc:"0 means 16."`
+		Targets string  `json:"targets,omitempty" doc:"Matrices, such as q,k,v,o, which is the default, or all."`
+		Context int     `json:"context,omitempty" minimum:"0" maximum:"131072" doc:"Tokens that are looked at together; 0 means 512."`
+		Steps   int     `json:"steps,omitempty" minimum:"0" maximum:"1000000" doc:"0 means once through the data."`
+		Rate    float64 `json:"learning_rate,omitempty" minimum:"0" maximum:"1" doc:"0 means 0.0002."`
+		Seed    uint32  `json:"seed,omitempty"`
+	}
+}
+
+func (s *Server) trainings() (Trainings, error) {
+	if s.Trainings == nil {
+		return nil, centram.Errorf(centram.Unavailable, "This node does not train.").WithHint("The log of the daemon says why.")
+	}
+	return s.Trainings, nil
+}
+
+func (s *Server) listTrainings(context.Context, *struct{}) (*trainingList, error) {
+	t, err := s.trainings()
+	if err != nil {
+		return nil, err
+	}
+	out := &trainingList{}
+	out.Body.Trainings = []Training{}
+	for _, j := range t.List() {
+		out.Body.Trainings = append(out.Body.Trainings, presentTraining(j))
+	}
+	return out, nil
+}
+
+func (s *Server) getTraining(_ context.Context, in *TrainingID) (*trainingBody, error) {
+	return s.withTraining(func(t Trainings) (job.Job, error) { return t.Get(in.ID) })
+}
+
+func (s *Server) pauseTraining(ctx context.Context, in *trainingAction) (*trainingBody, error) {
+	return s.withTraining(func(t Trainings) (job.Job, error) { return t.Pause(ctx, in.ID) })
+}
+
+func (s *Server) resumeTraining(_ context.Context, in *trainingAction) (*trainingBody, error) {
+	return s.withTraining(func(t Trainings) (job.Job, error) { return t.Resume(in.ID) })
+}
+
+func (s *Server) deleteTraining(ctx context.Context, in *TrainingID) (*struct{}, error) {
+	t, err := s.trainings()
+	if err != nil {
+		return nil, err
+	}
+	return nil, t.Remove(ctx, in.ID)
+}
+
+func (s *Server) withTraining(do func(Trainings) (job.Job, error)) (*trainingBody, error) {
+	t, err := s.trainings()
+	if err != nil {
+		return nil, err
+	}
+	j, err := do(t)
+	if err != nil {
+		return nil, err
+	}
+	return &trainingBody{presentTraining(j)}, nil
+}
+
+func presentTraining(j job.Job) Training {
+	t := Training{
+		ID: j.ID, Name: j.Name, Model: j.Model, Adapted: j.Model + ":" + j.Name, About: j.About, State: j.State,
+		Progress: j.Progress, Curve: j.Curve, Created: j.Created,
+	}
+	if j.Problem != nil {
+		t.Error = &Refusal{Code: j.Problem.Code, Message: j.Problem.Message, Hint: j.Problem.Hint}
+	}
+	if !j.Ended.IsZero() {
+		t.Ended = &j.Ended
+	}
+	return t
+}
+
+// createTraining gathers what is to be learnt, and queues the training.
+func (s *Server) createTraining(ctx context.Context, in *trainingDraft) (*trainingBody, error) {
+	t, err := s.trainings()
+	if err != nil {
+		return nil, err
+	}
+	b := in.Body
+	m, err := s.Models.Resolve(ctx, b.Model)
+	if err != nil {
+		return nil, err
+	}
+	d := job.Draft{Plan: job.Plan{
+		Name: b.Name, Model: m.Name, File: m.Path, Data: b.Data.Paths, Rank: b.Rank, Targets: b.Targets, Context: b.Context,
+		Steps: b.Steps, Rate: b.Rate, Seed: uint64(b.Seed),
+	}, Uploads: b.Data.Uploads}
+	for _, path := range b.Data.Paths {
+		if err := thereIs(path); err != nil {
+			return nil, err
+		}
+		d.About = cmp.Or(d.About, filepath.Base(path))
+	}
+	if b.Data.Text != "" {
+		d.About = cmp.Or(d.About, beginning(b.Data.Text))
+		d.Write = append(d.Write, job.File{Name: "text", Write: func(w io.Writer) error {
+			_, err := io.WriteString(w, b.Data.Text)
+			return err
+		}})
+	}
+	if b.Data.Chat != "" {
+		file, title, err := s.lessons(ctx, b.Data.Chat)
+		if err != nil {
+			return nil, err
+		}
+		d.About = cmp.Or(d.About, title)
+		d.Write = append(d.Write, file)
+	}
+	j, err := t.Start(d)
+	if err != nil {
+		return nil, err
+	}
+	return &trainingBody{presentTraining(j)}, nil
+}
+
+func thereIs(path string) error {
+	if !filepath.IsAbs(path) {
+		return centram.Errorf(centram.Invalid, "%s is no absolute path.", plain(path)).WithHint("Give the whole path, from the root on.")
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return centram.Errorf(centram.NotFound, "There is no file or folder %s.", plain(path)).WithHint("Check the path.")
+	}
+	return nil
+}
+
+// beginning is the first words of a text.
+func beginning(text string) string {
+	words := []rune(plain(text[:min(len(text), 400)]))
+	const limit = 60
+	if len(words) > limit {
+		return string(words[:limit]) + "…"
+	}
+	return string(words)
+}
+
+// lessons are what can be learnt from a conversation: in the branch that is shown, each answer with the question before it
+// is a conversation of its own, so that some can be put aside to see whether what is learnt holds for others too.
+func (s *Server) lessons(ctx context.Context, id string) (file job.File, title string, err error) {
+	chat, err := s.Chats.Outline(ctx, id)
+	if err != nil {
+		return file, "", err
+	}
+	var path []chats.Message
+	if chat.Head != "" {
+		if path, err = s.Chats.Path(ctx, id, chat.Head); err != nil {
+			return file, "", err
+		}
+	}
+	p, err := loadPreferences(ctx, s.Settings)
+	if err != nil {
+		return file, "", err
+	}
+	type turn struct {
+		Role    string `json:"role"`
+		Content string `json:"content"`
+	}
+	type lesson struct {
+		Messages []turn `json:"messages"`
+	}
+	var list []lesson
+	for i, m := range path {
+		if i == 0 || m.Role != chats.Assistant || m.State == chats.Generating || m.State == chats.Failed || m.Content == "" {
+			continue
+		}
+		var turns []turn
+		if system := cmp.Or(chat.System, p.System); system != "" {
+			turns = append(turns, turn{"system", system})
+		}
+		list = append(list, lesson{append(turns, turn{"user", path[i-1].Content}, turn{"assistant", m.Content})})
+	}
+	if len(list) == 0 {
+		return file, "", centram.Errorf(centram.Invalid, "There is no answer in this conversation yet, so there is nothing to learn.").
+			WithHint("Ask something first. Of a conversation, the answers are learnt.")
+	}
+	return job.File{Name: "conversation.jsonl", Write: func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		for _, l := range list {
+			if err := e.Encode(l); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}, chat.Title, nil
+}
+
+// TrainingFile is a file to be uploaded: the body of the request, byte by byte.
+type TrainingFile struct {
+	Name string `query:"name" maxLength:"500" doc:"Of the file. Its ending says what is in it: .txt, .md or .jsonl."`
+
+	body io.Reader
+}
+
+// Resolve takes the body, which is written to the disk as it comes.
+func (f *TrainingFile) Resolve(ctx huma.Context) []error {
+	f.body = ctx.BodyReader()
+	return nil
+}
+
+type uploadedFile struct {
+	Body struct {
+		ID   string `json:"id"`
+		Size int64  `json:"size_bytes"`
+	}
+}
+
+func (s *Server) uploadTrainingFile(ctx context.Context, in *TrainingFile) (*uploadedFile, error) {
+	t, err := s.trainings()
+	if err != nil {
+		return nil, err
+	}
+	out := &uploadedFile{}
+	out.Body.ID, out.Body.Size, err = t.Upload(ctx, in.Name, in.body)
+	return out, err
+}
+
+// getAdapter answers with the file that a training has written.
+func (s *Server) getAdapter(_ context.Context, in *TrainingID) (*huma.StreamResponse, error) {
+	t, err := s.trainings()
+	if err != nil {
+		return nil, err
+	}
+	j, err := t.Get(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if j.State != job.Done {
+		return nil, centram.Errorf(centram.Conflict, "The training is not done, so there is no adapter yet.").WithHint("Wait for its end.")
+	}
+	f, err := os.Open(j.Adapter())
+	if err != nil {
+		return nil, fmt.Errorf("open the adapter: %w", err)
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		defer f.Close()
+		c := humaecho.Unwrap(hc)
+		h := c.Response().Header()
+		h.Set("Content-Type", "application/octet-stream")
+		h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": filepath.Base(f.Name())}))
+		http.ServeContent(c.Response(), c.Request(), "", j.Ended, f)
+	}}, nil
+}
