@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { launch, open } from './browser.mjs';
 import { daemon } from './daemon.mjs';
 import { detra } from './detra.test.mjs';
+import { teach } from './teach.test.mjs';
 
 const url = process.env.CENTRAM_URL;
 if (!url) throw new Error('Set CENTRAM_URL to the address of a running daemon.');
@@ -17,7 +18,7 @@ try {
   const { page, offences } = await open(browser, origin);
   page.setDefaultTimeout(20_000);
   const world = { page, origin, browser, daemon: daemon(origin) };
-  for (const [name, test] of Object.entries(detra)) {
+  for (const [name, test] of Object.entries({ ...detra, ...teach })) {
     const start = performance.now();
     try {
       await test(world);

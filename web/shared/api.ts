@@ -1,5 +1,5 @@
 // The daemon's REST interface. Nothing else in the apps calls fetch.
-import type { Chat, ChatPatch, ChatSummary, Message, Model, Problem, Settings, Version } from './types';
+import type { Chat, ChatPatch, ChatSummary, Message, Model, Problem, Settings, Training, TrainingDraft, Version } from './types';
 
 // ApiError is an answer of the daemon that says no, in its words.
 export class ApiError extends Error implements Problem {
@@ -25,7 +25,7 @@ export class Unreachable extends Error {
 }
 
 interface Options {
-  body?: unknown;
+  body?: unknown; // a Blob is sent as it is, everything else as JSON
   signal?: AbortSignal;
   keepalive?: boolean; // outlives the page
 }
@@ -63,6 +63,16 @@ export const api = {
   regenerate: (chat: string, message: string) => act(chat, message, 'regenerate'),
   continue: (chat: string, message: string) => act(chat, message, 'continue'),
   stop: (chat: string, message: string) => act(chat, message, 'stop'),
+
+  trainings: async () => (await json<{ trainings: Training[] | null }>('GET', '/trainings')).trainings ?? [],
+  training: (id: string) => json<Training>('GET', `/trainings/${part(id)}`),
+  teach: (draft: TrainingDraft) => json<Training>('POST', '/trainings', { body: draft }),
+  pauseTraining: (id: string) => json<Training>('POST', `/trainings/${part(id)}/pause`, { body: {} }),
+  resumeTraining: (id: string) => json<Training>('POST', `/trainings/${part(id)}/resume`, { body: {} }),
+  deleteTraining: (id: string) => json<void>('DELETE', `/trainings/${part(id)}`),
+  adapter: async (id: string) => (await authorized('GET', `/trainings/${part(id)}/adapter`, {})).blob(),
+  uploadTrainingFile: (file: File) =>
+    json<{ id: string }>('POST', `/training-files${search({ name: file.name })}`, { body: file }),
 
   answer: (chat: string, message: string, from: number, signal: AbortSignal) =>
     stream(`/chats/${part(chat)}/messages/${part(message)}/stream?from=${from}`, signal),
@@ -124,12 +134,13 @@ async function openSession(): Promise<string> {
 async function send(method: string, path: string, options: Options, bearer?: string): Promise<Response> {
   const headers: Record<string, string> = {};
   if (bearer) headers.Authorization = `Bearer ${bearer}`;
-  if (options.body !== undefined) headers['Content-Type'] = 'application/json';
+  const blob = options.body instanceof Blob ? options.body : undefined;
+  if (options.body !== undefined) headers['Content-Type'] = blob ? 'application/octet-stream' : 'application/json';
   try {
     const response = await fetch(base + path, {
       method,
       headers,
-      body: options.body === undefined ? undefined : JSON.stringify(options.body),
+      body: blob ?? (options.body === undefined ? undefined : JSON.stringify(options.body)),
       signal: options.signal,
       keepalive: options.keepalive,
       cache: 'no-store',

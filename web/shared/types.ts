@@ -89,6 +89,45 @@ export interface Message {
   stats?: Stats;
 }
 
+export type TrainingState = 'queued' | 'running' | 'paused' | 'done' | 'failed' | 'cancelled';
+
+export interface Point {
+  step: number;
+  loss: number;
+}
+
+export interface Training {
+  id: string;
+  name: string;
+  model: string;
+  adapted_model: string;
+  about: string;
+  state: TrainingState;
+  error?: Problem;
+  stage?: 'reading' | 'before' | 'train' | 'after' | 'done';
+  step: number;
+  steps: number;
+  loss?: number;
+  held_out_before?: number;
+  held_out_after?: number;
+  tokens_per_second?: number;
+  seconds_left?: number;
+  memory_bytes?: number;
+  curve?: Point[];
+  created_at: string;
+  ended_at?: string;
+}
+
+export interface TrainingDraft {
+  model: string;
+  name: string;
+  data: { paths?: string[]; text?: string; uploads?: string[]; chat?: string };
+  rank?: number;
+  targets?: string;
+  steps?: number;
+  learning_rate?: number;
+}
+
 export interface Version {
   version: string;
   commit: string;

@@ -28,9 +28,9 @@ export function fileName(title: string, fallback: string, extension: string): st
   return `${name || fallback}.${extension}`;
 }
 
-export function save(name: string, type: string, text: string): void {
+export function save(name: string, type: string, content: BlobPart): void {
   const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.href = URL.createObjectURL(new Blob([content], { type }));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);

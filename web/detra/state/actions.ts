@@ -1,4 +1,5 @@
 // What a person can do with a conversation from more than one place of the page.
+import { flushSync } from 'svelte';
 import { api } from '../../shared/api';
 import { i18n } from '../../shared/i18n/index.svelte';
 import type { ChatSummary } from '../../shared/types';
@@ -51,6 +52,22 @@ export async function exportChat(id: string, kind: 'markdown' | 'json'): Promise
   } catch (e) {
     notices.fail(e);
   }
+}
+
+// teachFrom opens the sheet of trainings, with a conversation to learn from if one is named.
+export function teachFrom(chatId: string): void {
+  page.teachFrom = chatId;
+  page.sheet = 'teach';
+}
+
+// chatWith begins a conversation with a model.
+export async function chatWith(model: string): Promise<void> {
+  page.sheet = undefined;
+  page.go('');
+  if (page.chatId) await new Promise((done) => addEventListener('hashchange', done, { once: true }));
+  flushSync(); // the empty chat is open now
+  await attempt(chat.change({ model }));
+  page.focusComposer();
 }
 
 // copy falls back to nothing but words: without a secure context there is no clipboard.

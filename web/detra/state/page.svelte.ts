@@ -3,7 +3,7 @@
 import { flushSync } from 'svelte';
 import { readDraft, writeDraft } from '../lib/drafts';
 
-export type Sheet = 'settings' | 'chat' | 'models' | 'help';
+export type Sheet = 'settings' | 'chat' | 'models' | 'help' | 'teach';
 
 const narrowQuery = '(max-width: 50rem)';
 
@@ -12,6 +12,7 @@ class Page {
   narrow = $state(matchMedia(narrowQuery).matches);
   sidebar = $state(!matchMedia(narrowQuery).matches);
   sheet = $state<Sheet>();
+  teachFrom = $state(''); // the conversation that is to be learnt from, when that sheet is opened
   editing = $state(''); // the message that is being edited
   reveal = $state.raw<readonly string[]>([]); // words to scroll to once the chat is shown
   singleKeys = $state(localStorage.getItem('centram.singleKeys') !== 'off');

@@ -38,6 +38,13 @@ class I18n {
     return new Date(iso).toLocaleString(this.language, { dateStyle: 'medium', timeStyle: 'short' });
   }
 
+  // duration is about how long it takes, in the unit that says it best.
+  duration(seconds: number): string {
+    const [n, unit] = seconds < 90 ? [seconds, 'second'] : seconds < 5400 ? [seconds / 60, 'minute'] : [seconds / 3600, 'hour'];
+    const digits = unit === 'hour' && n < 10 ? 1 : 0;
+    return n.toLocaleString(this.language, { style: 'unit', unit, unitDisplay: 'long', maximumFractionDigits: digits });
+  }
+
   bytes(n: number): string {
     const unit = n >= 1e9 ? 'gigabyte' : 'megabyte';
     const value = n / (n >= 1e9 ? 1e9 : 1e6);
