@@ -2,6 +2,7 @@ package job
 
 import (
 	"math"
+	"slices"
 	"sort"
 )
 
@@ -18,13 +19,20 @@ type Point struct {
 }
 
 // add takes the loss of a step. A training that went on from an earlier step tells of some a second time, so later points
-// are dropped. Of a long training only each so many-th step is kept, which depends on how many there are alone: so the
-// curve is the same however often the training was interrupted.
+// are dropped. When there are too many, every second one goes: which are left depends on how far the training is alone, so
+// the curve ends the same however often it was interrupted.
 func (c Curve) add(p Progress) Curve {
 	from := sort.Search(len(c), func(i int) bool { return c[i].Step >= p.Step })
 	c = c[:from]
-	every := max((p.Steps+maxPoints-1)/maxPoints, 1)
-	if p.Step < 1 || p.Step%every != 0 && p.Step != 1 && p.Step != p.Steps || math.IsNaN(p.Loss) || math.IsInf(p.Loss, 0) {
+	every := 1
+	for p.Step/every > maxPoints {
+		every *= 2
+	}
+	kept := func(step int) bool { return step == 1 || step == p.Steps || step%every == 0 }
+	if len(c) >= maxPoints {
+		c = slices.DeleteFunc(c, func(p Point) bool { return !kept(p.Step) })
+	}
+	if p.Step < 1 || !kept(p.Step) || math.IsNaN(p.Loss) || math.IsInf(p.Loss, 0) {
 		return c
 	}
 	return append(c, Point{p.Step, p.Loss})

@@ -1,9 +1,9 @@
 // Teaching a model on the page, to the end. Each test goes on where the one before ended.
 import assert from 'node:assert/strict';
 import { accessible, noSideways } from './browser.mjs';
-import { chatId, composer, finished, newChat, row, say } from './steps.mjs';
+import { chatId, composer, newChat, row, say, writing } from './steps.mjs';
 
-const text = Array.from({ length: 40 }, (_, i) => `Boat ${i} has a mast, and a mast has a sail, and a sail has the wind.`).join('\n\n');
+const text = Array.from({ length: 16 }, (_, i) => `Boat ${i} has a mast, and a mast has a sail, and a sail has the wind.`).join('\n\n');
 const dialog = (page) => page.getByRole('dialog', { name: 'Teach', exact: true });
 const card = (page, name) => dialog(page).locator('[data-training]', { has: page.getByText(`:${name}`) });
 
@@ -15,11 +15,12 @@ async function open(page) {
 async function start(page, name, steps) {
   await dialog(page).getByLabel('Name', { exact: true }).fill(name);
   await dialog(page).getByLabel('The text').fill(text);
-  if (!(await dialog(page).getByLabel('Steps').isVisible())) await dialog(page).getByText('More settings').click();
-  await dialog(page).getByLabel('Steps').fill(String(steps));
-  await dialog(page).getByLabel('Rank').fill('4');
+  if (!(await dialog(page).getByLabel('Steps', { exact: true }).isVisible())) await dialog(page).getByText('More settings').click();
+  await dialog(page).getByLabel('Steps', { exact: true }).fill(String(steps));
+  await dialog(page).getByLabel('Rank', { exact: true }).fill('4');
   await dialog(page).getByRole('button', { name: 'Start' }).click();
   await card(page, name).waitFor();
+  await page.waitForFunction((n) => document.activeElement?.textContent.includes(`:${n}`), name);
 }
 
 export const teach = {
@@ -31,10 +32,10 @@ export const teach = {
       const region = document.querySelector('dialog [role=status]');
       new MutationObserver(() => window.said.push(region.textContent)).observe(region, { childList: true, characterData: true, subtree: true });
     });
-    await start(page, 'boats', 12);
+    await start(page, 'boats', 4);
     await card(page, 'boats').and(page.locator('[data-state=done]')).waitFor({ timeout: 120_000 });
     await card(page, 'boats').getByText('On text it had not seen, the loss went from').waitFor();
-    await card(page, 'boats').getByRole('img', { name: /^Loss: from \d+\.\d\d to \d+\.\d\d in 12 steps$/ }).waitFor();
+    await card(page, 'boats').getByRole('img', { name: /^Loss: from \d+\.\d\d to \d+\.\d\d in 4 steps$/ }).waitFor();
     const { trainings } = (await daemon.call('GET', '/trainings')).body;
     const lesson = trainings.find((t) => t.name === 'boats');
     assert.equal(lesson.state, 'done');
@@ -45,7 +46,7 @@ export const teach = {
     await page.setViewportSize({ width: 320, height: 640 });
     await noSideways(page, 'the trainings');
     await page.setViewportSize({ width: 1280, height: 860 });
-    await card(page, 'boats').getByRole('button', { name: /^Chat with .*:boats$/ }).click();
+    await card(page, 'boats').getByRole('button', { name: /^Chat with it: .*:boats$/ }).click();
     await page.getByRole('button', { name: /^Model: .*:boats\./ }).waitFor();
     await page.waitForFunction(() => document.activeElement?.id === 'composer');
   },
@@ -54,6 +55,7 @@ export const teach = {
     await open(page);
     await start(page, 'long', 100_000);
     await card(page, 'long').getByText(/step \d+ of 100,000/).waitFor({ timeout: 60_000 });
+    await card(page, 'long').getByRole('img', { name: /^Loss: / }).waitFor({ timeout: 60_000 });
     await card(page, 'long').getByRole('button', { name: 'Pause long' }).press('Enter');
     await card(page, 'long').and(page.locator('[data-state=paused]')).waitFor();
     await page.reload();
@@ -75,7 +77,9 @@ export const teach = {
     await newChat(page);
     await composer(page).waitFor();
     await say(page, 'What is a mast?');
-    await finished(page);
+    await writing(page);
+    await page.keyboard.press('Escape');
+    await page.waitForFunction(() => !document.querySelector('article[data-state=generating]'));
     const id = chatId(page);
     await row(page, id).hover();
     await row(page, id).getByRole('button', { name: 'Actions for' }).click();

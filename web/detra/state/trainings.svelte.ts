@@ -23,16 +23,19 @@ class TrainingsState {
     this.curves = Object.fromEntries(whole.map((t) => [t.id, t.curve ?? []]));
   }
 
-  async start(draft: TrainingDraft): Promise<void> {
-    this.hear(await api.teach(draft));
+  // What these bring about is told by events, which may be here before the answer and are newer then.
+  async start(draft: TrainingDraft): Promise<string> {
+    const made = await api.teach(draft);
+    if (!this.list.some((t) => t.id === made.id)) this.hear(made);
+    return made.id;
   }
 
   async pause(id: string): Promise<void> {
-    this.hear(await api.pauseTraining(id));
+    await api.pauseTraining(id);
   }
 
   async resume(id: string): Promise<void> {
-    this.hear(await api.resumeTraining(id));
+    await api.resumeTraining(id);
   }
 
   async remove(id: string): Promise<void> {

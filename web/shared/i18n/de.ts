@@ -181,7 +181,7 @@ export const de: Dictionary = {
   stopLesson: 'Abbrechen und entfernen',
   stopLessonName: (name) => `Abbrechen und entfernen: ${name}`,
   chatWithIt: 'Damit sprechen',
-  chatWithName: (name) => `Sprechen mit ${name}`,
+  chatWithName: (name) => `Damit sprechen: ${name}`,
   saveAdapter: 'Als Datei speichern',
   saveAdapterName: (name) => `Als Datei speichern: ${name}`,
 

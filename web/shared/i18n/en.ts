@@ -186,9 +186,9 @@ export const en = {
   stopLesson: 'Stop and remove',
   stopLessonName: (name: string) => `Stop and remove ${name}`,
   chatWithIt: 'Chat with it',
-  chatWithName: (name: string) => `Chat with ${name}`,
+  chatWithName: (name: string) => `Chat with it: ${name}`,
   saveAdapter: 'Save as a file',
-  saveAdapterName: (name: string) => `Save ${name} as a file`,
+  saveAdapterName: (name: string) => `Save as a file: ${name}`,
 
   // Settings
   settings: 'Settings',
