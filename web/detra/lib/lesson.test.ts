@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Training } from '../../shared/types';
-import { grow, line, newName, share, smooth, wanted } from './lesson';
+import { gains, grow, line, newName, share, smooth, wanted } from './lesson';
 
 const training = (part: Partial<Training>): Training => ({
   id: 't', name: 'n', model: 'm', adapted_model: 'm:n', about: '', state: 'running', step: 0, steps: 0, created_at: '', ...part,
@@ -9,13 +9,8 @@ const training = (part: Partial<Training>): Training => ({
 describe('a curve', () => {
   it('is drawn from left to right, the highest loss on top', () => {
     const points = [{ step: 1, loss: 4 }, { step: 2, loss: 3 }, { step: 3, loss: 2 }];
-    expect(line(points, points, 3, 100, 50)).toBe('0,0 50,25 100,50');
-    expect(line(points.slice(0, 1), points.slice(0, 1), 1, 100, 50)).toBe('0,50');
-  });
-
-  it('leaves room for the steps to come', () => {
-    const points = [{ step: 1, loss: 4 }, { step: 6, loss: 2 }];
-    expect(line(points, points, 11, 100, 50)).toBe('0,0 50,50');
+    expect(line(points, points, 100, 50)).toBe('0,0 50,25 100,50');
+    expect(line(points.slice(0, 1), points.slice(0, 1), 100, 50)).toBe('0,50');
   });
 
   it('is smooth only where there are many points', () => {
@@ -40,6 +35,7 @@ describe('a training', () => {
     expect(share(training({ state: 'done' }))).toBe(1);
   });
 
+  it('is a gain only if that can be seen', () => expect([gains(3, 2.5), gains(3, 2.995), gains(3, 3.1)]).toEqual([true, false, false]));
   it('gets a name that is free', () => expect(newName(['lesson-1', 'x'])).toBe('lesson-2'));
   it('has numbers, or leaves them open', () => expect([wanted(''), wanted('0,001'), wanted('x'), wanted(8)]).toEqual([undefined, 0.001, undefined, 8]));
 });

@@ -11,8 +11,9 @@ export function smooth(curve: readonly Point[]): Point[] {
   });
 }
 
-// line draws points as those of a polyline in a box, the whole of which `all` takes, and `steps` from left to right.
-export function line(points: readonly Point[], all: readonly Point[], steps: number, width: number, height: number): string {
+// line draws points as those of a polyline in a box that `all` fills.
+export function line(points: readonly Point[], all: readonly Point[], width: number, height: number): string {
+  const steps = all.at(-1)?.step ?? 1;
   const losses = all.map((p) => p.loss);
   const low = Math.min(...losses);
   const span = Math.max(...losses) - low || 1;
@@ -37,6 +38,9 @@ export function share({ step, steps, state }: Training): number | undefined {
   if (state === 'done') return 1;
   return steps > 0 ? Math.min(1, step / steps) : undefined;
 }
+
+// gains says whether the loss fell by so much that it is seen in the two digits that are shown.
+export const gains = (before: number, after: number) => before - after >= 0.01;
 
 export const isOver = ({ state }: Training) => state === 'done' || state === 'failed';
 
