@@ -1,6 +1,7 @@
 package lora
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/centram/centram"
 )
@@ -18,10 +20,19 @@ type lock struct{ file *os.File }
 // errHeld says that another holds a lock.
 var errHeld = errors.New("it is held")
 
-// lockOut keeps a second run away from the file that a run writes and from what is saved beside it. It fails with Conflict.
-func lockOut(out string) (*lock, error) {
+// lockOut keeps a second run away from the file that a run writes and from what is saved beside it. It fails with Conflict, or
+// waits for the other to end.
+func lockOut(ctx context.Context, out string, wait bool) (*lock, error) {
 	path := out + ".lock"
 	l, err := acquire(path, syscall.LOCK_NB)
+	for wait && errors.Is(err, errHeld) {
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+		l, err = acquire(path, syscall.LOCK_NB)
+	}
 	if errors.Is(err, errHeld) {
 		who := ""
 		if b, err := os.ReadFile(path); err == nil && len(b) > 0 && len(b) < 20 {

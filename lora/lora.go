@@ -43,6 +43,8 @@ type Config struct {
 	StateBits int `json:",omitzero"`
 
 	SaveEvery time.Duration // zero means a minute
+	// Wait is for another run that writes to Out to end. Else that is an error.
+	Wait bool
 	// Memory is how many bytes the run may need. Zero means any.
 	Memory uint64
 

@@ -43,7 +43,7 @@ func Run(ctx context.Context, cfg Config, on func(Event)) (_ Outcome, err error)
 	if err := cfg.check(); err != nil {
 		return Outcome{}, err
 	}
-	out, err := lockOut(cfg.Out)
+	out, err := lockOut(ctx, cfg.Out, cfg.Wait)
 	if err != nil {
 		return Outcome{}, err
 	}

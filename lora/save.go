@@ -35,7 +35,7 @@ func (r *run) state() string { return r.cfg.Out + ".training" }
 func (r *run) digest() [32]byte {
 	h := sha256.New()
 	c := r.cfg
-	c.Model, c.Data, c.Out, c.Name, c.SaveEvery, c.Memory = "", nil, "", "", 0, 0
+	c.Model, c.Data, c.Out, c.Name, c.SaveEvery, c.Memory, c.Wait = "", nil, "", "", 0, 0, false
 	c.Private.Ledger, c.Private.Budget = "", 0 // a run that the budget has stopped may go on with a larger one
 	b, err := json.Marshal(struct {
 		Config Config

@@ -107,12 +107,22 @@ func (l *Library) AddAdapter(ctx context.Context, d AdapterDraft) (Adapter, erro
 	return l.putAdapter(ctx, a)
 }
 
+// CheckAdapterName says whether an adapter may be called so, in whatever case.
+func CheckAdapterName(name string) error {
+	if fitAdapterName(strings.ToLower(name)) {
+		return nil
+	}
+	err := centram.Errorf(centram.Invalid, "%q cannot be the name of an adapter.", name).
+		WithHint("Use letters without accents, digits, dots, dashes and underscores, at most %d, and not the word latest.", maxAdapterName)
+	err.Details = map[string]any{"param": "name"}
+	return err
+}
+
 func (d AdapterDraft) check() error {
-	if d.Name != "" && !fitAdapterName(strings.ToLower(d.Name)) {
-		err := centram.Errorf(centram.Invalid, "%q cannot be the name of an adapter.", d.Name).
-			WithHint("Use letters, digits, dots, dashes and underscores, at most %d, and not the word latest.", maxAdapterName)
-		err.Details = map[string]any{"param": "name"}
-		return err
+	if d.Name != "" {
+		if err := CheckAdapterName(d.Name); err != nil {
+			return err
+		}
 	}
 	about := bytes.TrimSpace(d.About)
 	if len(about) > 0 && (len(about) > maxAbout || about[0] != '{' || !json.Valid(about)) {

@@ -12,11 +12,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/chats"
 	"github.com/centram/centram/lora/job"
+	"github.com/centram/centram/models"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humaecho"
 )
@@ -161,6 +163,9 @@ func (s *Server) createTraining(ctx context.Context, in *trainingDraft) (*traini
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayLearn(ctx, m, b.Name); err != nil {
+		return nil, err
+	}
 	d := job.Draft{Plan: job.Plan{
 		Name: b.Name, Model: m.Name, File: m.Path, Data: b.Data.Paths, Rank: b.Rank, Targets: b.Targets, Context: b.Context,
 		Steps: b.Steps, Rate: b.Rate, Seed: uint64(b.Seed),
@@ -191,6 +196,28 @@ func (s *Server) createTraining(ctx context.Context, in *trainingDraft) (*traini
 		return nil, err
 	}
 	return &trainingBody{presentTraining(j)}, nil
+}
+
+// mayLearn says whether an adapter of that name can be trained for a model.
+func (s *Server) mayLearn(ctx context.Context, m models.Model, name string) error {
+	if m.Name != m.Alone() {
+		return centram.Errorf(centram.Invalid, "%s has an adapter already, and an adapter is trained for a model alone.", m.Name).
+			WithHint("Teach %s.", m.Alone())
+	}
+	if err := models.CheckAdapterName(name); err != nil {
+		return err
+	}
+	list, err := s.Models.Adapters(ctx, m.Name)
+	if err != nil {
+		return err
+	}
+	for _, a := range list {
+		if strings.EqualFold(a.Name, name) {
+			return centram.Errorf(centram.Conflict, "There is an adapter %s already.", a.Called()).
+				WithHint("Choose another name, or remove it: centram lora remove %s", a.Called())
+		}
+	}
+	return nil
 }
 
 func thereIs(path string) error {

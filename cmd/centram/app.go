@@ -29,7 +29,6 @@ type app struct {
 	quiet   bool
 	started bool           // flags and arguments were understood
 	cfg     *config.Config // set once started
-	held    *os.File       // a lock that lasts as long as the process, or nil
 }
 
 // start reads the settings and puts the flags of cmd that stand for some on top of them.

@@ -72,7 +72,7 @@ func (a *app) trainCommand() *cobra.Command {
 		cfg.Name, cfg.Memory = strings.TrimSuffix(filepath.Base(cfg.Out), ".gguf"), a.trainingMemory()
 		return a.train(ctx, cfg, *curve, *asJSON)
 	}
-	a.attended(cmd, &cfg.Out)
+	a.attended(cmd, &cfg)
 	return cmd
 }
 

@@ -1,13 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
+	"github.com/centram/centram"
 	"github.com/centram/centram/lora/job"
+	"github.com/centram/centram/models"
 )
 
 // newTrainings has this program train in processes of its own.
@@ -33,10 +39,48 @@ func (d *daemon) newTrainings(changed func(job.Job)) (*job.Queue, error) {
 	})
 }
 
-// trained puts what has been learnt to use, so that one chats with it as MODEL:NAME.
+// trained puts what has been learnt to use: one chats with it as MODEL:NAME. The adapter is copied, since its training may be
+// removed.
 func (d *daemon) trained(j job.Job) error {
-	// MERGE: register j.Adapter() of the model j.Model under the name j.Name, about j.About, in the library of adapters.
-	// The file is removed with the training: the library has to copy it.
-	_ = j
-	return nil
+	path := d.models.AdapterPath(j.Model, j.Name)
+	if err := copyNew(path, j.Adapter()); err != nil {
+		return centram.Errorf(centram.CodeOf(err), "The adapter could not be put to use: %w", err).
+			WithHint("It can still be downloaded, or added by hand: centram lora apply %s --model %s", j.Adapter(), j.Model)
+	}
+	about, err := json.Marshal(learnt{j.About, j.Progress.HeldBefore, j.Progress.HeldAfter, j.Progress.Steps, j.ID})
+	if err != nil {
+		return fmt.Errorf("encode what is known of the adapter: %w", err)
+	}
+	_, err = d.models.AddAdapter(context.Background(), models.AdapterDraft{Path: path, Base: j.Model, Name: j.Name, About: about})
+	return err
+}
+
+// learnt is what people can read about an adapter that was trained here. Losses are in nats a token.
+type learnt struct {
+	From       string  `json:"trained_on"`
+	HeldBefore float64 `json:"held_out_before"`
+	HeldAfter  float64 `json:"held_out_after"`
+	Steps      int     `json:"steps"`
+	Training   string  `json:"training"`
+}
+
+// copyNew copies a file to where there is none yet, or whose copy it is already. Whoever looks sees the whole file or none.
+func copyNew(to, from string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if have, err := os.ReadFile(to); err == nil {
+		if bytes.Equal(have, b) { // this was done, and not noted, before something ended the daemon
+			return nil
+		}
+		return centram.Errorf(centram.Conflict, "%s is there already", to)
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(to+".part", b, 0o600); err != nil {
+		return errors.Join(err, os.Remove(to+".part"))
+	}
+	return os.Rename(to+".part", to)
 }

@@ -147,6 +147,21 @@ func (s *school) teach(name, data, more string) (t server.Training) {
 	return t
 }
 
+// goesOn is how a model goes on with a text.
+func (s *school) goesOn(model, text string) string {
+	s.Helper()
+	resp, err := http.Post(s.url+"/v1/completions", "application/json", strings.NewReader(fmt.Sprintf(`{"model":%q,"prompt":%q,"temperature":0,"max_tokens":20}`, model, text)))
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var got struct{ Choices []struct{ Text string } }
+	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || len(got.Choices) != 1 {
+		s.Fatalf("%s: got %s, %+v (%v)", model, resp.Status, got, err)
+	}
+	return got.Choices[0].Text
+}
+
 func (s *school) training(id string) (t server.Training) {
 	s.Helper()
 	s.call(200, "GET", "/trainings/"+id, "", &t)
@@ -284,6 +299,21 @@ func TestTrainingsAreSeenFromBeginToEnd(t *testing.T) {
 			t.Errorf("%s is left with %v (%v)", path, files, err)
 		}
 	}
+	// What was learnt is there without the training, and is chatted with by its name.
+	var list struct{ Adapters []server.Adapter }
+	s.call(200, "GET", "/adapters", "", &list)
+	if len(list.Adapters) != 2 || list.Adapters[0].Name != "boats" || !strings.Contains(fmt.Sprint(list.Adapters[0].About), "Boat 0 has a mast") {
+		t.Errorf("got the adapters %+v", list.Adapters)
+	}
+	said := map[string]string{}
+	for _, model := range []string{"toy", "toy:boats"} {
+		said[model] = s.goesOn(model, "Boat 7 has")
+	}
+	if said["toy:boats"] == said["toy"] || !strings.Contains(said["toy:boats"], "a") {
+		t.Errorf("the model goes on with %q and taught with %q", said["toy"], said["toy:boats"])
+	}
+	s.call(409, "POST", "/trainings", `{"model":"toy","name":"BOATS","data":{"text":"x"}}`, nil)
+	s.call(400, "POST", "/trainings", `{"model":"toy:boats","name":"more","data":{"text":"x"}}`, nil)
 }
 
 func TestADisturbedTrainingEndsAsAnUndisturbedOne(t *testing.T) {
@@ -292,6 +322,7 @@ func TestADisturbedTrainingEndsAsAnUndisturbedOne(t *testing.T) {
 	undisturbed := s.until(s.teach("same", s.paths(), steps).ID, "done")
 	want := s.call(200, "GET", "/trainings/"+undisturbed.ID+"/adapter", "", nil)
 	s.call(204, "DELETE", "/trainings/"+undisturbed.ID, "", nil)
+	s.call(204, "DELETE", "/adapters/toy/same?file=true", "", nil)
 
 	id := s.teach("same", s.paths(), steps).ID
 	s.reaches(id, 20)

@@ -4,20 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/lora"
 	"github.com/spf13/cobra"
 )
 
 // attended adds the flag with which the daemon starts a training: it saves and ends when standard input ends, as when the
 // daemon was killed, and the last line says what went wrong, if anything did.
-func (a *app) attended(cmd *cobra.Command, out *string) {
+func (a *app) attended(cmd *cobra.Command, cfg *lora.Config) {
 	untilEOF := cmd.Flags().Bool("until-eof", false, "end with standard input, and tell errors as JSON")
 	_ = cmd.Flags().MarkHidden("until-eof") // it is there: the line above has made it
 	run := cmd.RunE
@@ -33,38 +31,12 @@ func (a *app) attended(cmd *cobra.Command, out *string) {
 			cancel()
 		}()
 		cmd.SetContext(ctx)
-		err := a.alone(ctx, *out)
-		if err == nil {
-			err = run(cmd, args)
-		}
+		cfg.Wait = true // one whose daemon was killed may still have to save
+		err := run(cmd, args)
 		if err != nil {
 			_ = json.NewEncoder(a.out).Encode(told(err)) // or nobody is there to hear it
 		}
 		return err
-	}
-}
-
-// alone waits until no other training writes to out: one whose daemon was killed may still have to save. The lock lasts as
-// long as this process.
-func (a *app) alone(ctx context.Context, out string) error {
-	f, err := os.OpenFile(out+".lock", os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("lock the adapter: %w", err)
-	}
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			a.held = f
-			return nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return fmt.Errorf("lock the adapter: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(50 * time.Millisecond):
-		}
 	}
 }
 
