@@ -37,6 +37,16 @@ export interface Model {
   loaded: boolean;
   loading?: number;
   imported_at: string;
+  adapters?: Adapter[];
+  base?: string; // what a page adds to a model with an adapter: the name of the model alone
+}
+
+// Adapter is what a model can be used with, by the name in model.
+export interface Adapter {
+  model: string;
+  size_bytes: number;
+  state: 'ready' | 'missing' | 'failed';
+  error?: string;
 }
 
 export interface ChatSummary {

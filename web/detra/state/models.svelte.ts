@@ -1,6 +1,7 @@
-// The models that the daemon knows, and what they are doing.
+// The models that the daemon knows, each also with each of its adapters, and what they are doing.
 import { api } from '../../shared/api';
 import type { Model, ModelEvent } from '../../shared/types';
+import { mixed, withAdapters } from '../lib/adapters';
 import { settings } from './settings.svelte';
 
 class ModelsState {
@@ -8,7 +9,7 @@ class ModelsState {
   known = $state(false); // false until the list was read once
 
   async load(): Promise<void> {
-    this.list = await api.models();
+    this.list = (await api.models()).flatMap(withAdapters);
     this.known = true;
   }
 
@@ -24,7 +25,7 @@ class ModelsState {
 
   // of is the model that answers in a chat: its own, or the default. A chat's own model may be gone.
   of(name: string): Model | undefined {
-    return name ? this.find(name) : this.standard;
+    return name ? (this.find(name) ?? mixed(name, this.list)) : this.standard;
   }
 
   async import(path: string, name: string): Promise<Model> {
@@ -34,14 +35,18 @@ class ModelsState {
   }
 
   async keep(name: string, loaded: boolean): Promise<void> {
-    this.#replace(loaded ? await api.loadModel(name) : await api.unloadModel(name));
+    await (loaded ? api.loadModel(name) : api.unloadModel(name));
+    await this.load(); // with a model comes and goes what it is with each adapter
   }
 
   // hear follows progress without asking again; any other change is worth a look at the list.
   hear(event: ModelEvent): void {
-    const model = this.find(event.name);
-    if (model && event.change === 'loading') this.#replace({ ...model, loading: event.progress ?? 0 });
-    else this.load().catch(() => {});
+    const loads = (m: Model) => m.name === event.name || m.base === event.name;
+    if (event.change !== 'loading' || !this.list.some(loads)) {
+      this.load().catch(() => {});
+      return;
+    }
+    this.list = this.list.map((m) => (loads(m) ? { ...m, loading: event.progress ?? 0 } : m));
   }
 
   #replace(model: Model): void {
