@@ -154,10 +154,18 @@ func (l *Library) RemoveAdapter(ctx context.Context, base, name string, file boo
 	return nil
 }
 
-// AdapterPath is where an adapter lies that Centram makes itself. Its folder may have to be made.
-func (l *Library) AdapterPath(base, name string) string {
-	folder := strings.ReplaceAll(canonical(base), ":", "+") // not every disk takes colons, and no name has a plus
-	return filepath.Join(l.AdapterDir, folder, strings.ToLower(name)+".gguf")
+// AdapterPath is where an adapter lies that Centram makes itself. Its folder may have to be made. It fails with
+// centram.Invalid if a name cannot be one.
+func (l *Library) AdapterPath(base, name string) (string, error) {
+	base, name = canonical(base), strings.ToLower(name)
+	if err := checkName(base); err != nil {
+		return "", err
+	}
+	if err := CheckAdapterName(name); err != nil {
+		return "", err
+	}
+	folder := strings.ReplaceAll(base, ":", "+") // not every disk takes colons, and no name has a plus
+	return filepath.Join(l.AdapterDir, folder, name+".gguf"), nil
 }
 
 // Called is the name that the model has with this adapter.

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -23,7 +24,13 @@ func (l *Library) putAdapter(ctx context.Context, a Adapter) (Adapter, error) {
 		if len(a.About) == 0 {
 			a.About = old.About
 		}
-		return a, l.updateAdapter(ctx, a)
+		if err := l.updateAdapter(ctx, a); err != nil {
+			return Adapter{}, fmt.Errorf("update the adapter %s: %w", a.Called(), err)
+		}
+		if a.Digest != old.Digest || !bytes.Equal(a.About, old.About) {
+			l.Changed(Change{a.Called(), Imported})
+		}
+		return a, nil
 	}
 	if a.Name, err = l.freeAdapterName(ctx, a); err != nil {
 		return Adapter{}, err

@@ -84,9 +84,12 @@ func TestAnAdapterIsListedWithWhatItIs(t *testing.T) {
 		}
 	}
 	f.addAdapter(t, path, "toy", "copy")
+	if _, err := f.AddAdapter(t.Context(), AdapterDraft{Path: path, Base: "toy", Name: "copy", About: []byte(`{"a":1}`)}); err != nil {
+		t.Fatal(err)
+	}
 	f.addAdapter(t, write(t, lora(2), t.TempDir(), "my-notes.gguf"), "toy", "")
 	f.wantAdapters(t, "toy", "toy:copy ready", "toy:my-notes ready", "toy:my-notes-2 ready")
-	want := []Change{{"toy:my-notes", Imported}, {"toy:copy", Imported}, {"toy:my-notes-2", Imported}}
+	want := []Change{{"toy:my-notes", Imported}, {"toy:copy", Imported}, {"toy:copy", Imported}, {"toy:my-notes-2", Imported}}
 	if !slices.Equal(f.changes, want) {
 		t.Errorf("got the news %v, want %v", f.changes, want)
 	}
@@ -207,13 +210,7 @@ func TestAnAdapterFollowsItsFileAndItsModel(t *testing.T) {
 func TestRemoveAdapterDeletesNoFileOfOthers(t *testing.T) {
 	f := withToy(t)
 	outside := write(t, lora(1), t.TempDir(), "outside.gguf")
-	made := write(t, lora(2), f.AdapterPath("toy", "Made"))
-	if want := filepath.Join(f.dir, "adapters", "toy", "made.gguf"); made != want {
-		t.Errorf("got the path %s, want %s", made, want)
-	}
-	if got, want := f.AdapterPath("qwen:7b", "x"), filepath.Join(f.dir, "adapters", "qwen+7b", "x.gguf"); got != want {
-		t.Errorf("got the path %s, want %s", got, want)
-	}
+	made := write(t, lora(2), f.dir, "adapters", "toy", "made.gguf")
 	f.addAdapter(t, outside, "toy", "outside")
 	f.addAdapter(t, made, "toy", "made")
 	f.addAdapter(t, made, "toy", "kept")
@@ -248,6 +245,22 @@ func TestRemoveAdapterDeletesNoFileOfOthers(t *testing.T) {
 		t.Errorf("%s is still there", made)
 	}
 	f.wantAdapters(t, "")
+}
+
+func TestAdapterPathStaysInItsFolder(t *testing.T) {
+	f := withToy(t)
+	for names, want := range map[[2]string]string{
+		{"toy", "Made"}: "toy/made.gguf", {"TOY:latest", "x"}: "toy/x.gguf", {"qwen:7b", "x.y"}: "qwen+7b/x.y.gguf",
+	} {
+		if got, err := f.AdapterPath(names[0], names[1]); err != nil || got != filepath.Join(f.dir, "adapters", want) {
+			t.Errorf("%q: got %s, %v; want %s", names, got, err, want)
+		}
+	}
+	for _, names := range [][2]string{{"toy", "../x"}, {"toy", ""}, {"toy", "a/b"}, {"toy", "a:b"}, {"..", "x"}, {"a/b", "x"}, {"../toy", "x"}} {
+		if got, err := f.AdapterPath(names[0], names[1]); centram.CodeOf(err) != centram.Invalid {
+			t.Errorf("%q: got %s, %v; want it refused", names, got, err)
+		}
+	}
 }
 
 func TestAdaptersOutliveTheProcess(t *testing.T) {

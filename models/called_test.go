@@ -152,8 +152,8 @@ func TestAModelIsCalledWithItsAdapters(t *testing.T) {
 			t.Errorf("%q: got the details %v, want the parameter", row.name, e.Details)
 		}
 	}
-	if err := f.Delete(t.Context(), "toy:a", false); centram.CodeOf(err) != centram.NotFound {
-		t.Errorf("deleting a model by the name with an adapter: got %v, want not found", err)
+	if err := f.Delete(t.Context(), "toy:a", false); centram.CodeOf(err) != centram.Invalid || centram.HintOf(err) != "Remove an adapter with: centram lora remove toy:a" {
+		t.Errorf("deleting a model by the name with an adapter: got %v, want how to remove that", err)
 	}
 }
 

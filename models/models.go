@@ -270,13 +270,18 @@ func (l *Library) Import(ctx context.Context, path, name string) (Model, error) 
 }
 
 // Delete removes a model from the list, and with file also from the disk, which is for files in the models folder only:
-// others are centram.Forbidden. Its adapters stay in the list, unusable. It fails with centram.NotFound.
+// others are centram.Forbidden. Its adapters stay in the list, unusable. It fails with centram.NotFound,
+// and with centram.Invalid for a name with adapters.
 func (l *Library) Delete(ctx context.Context, name string, file bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m, err := l.get(ctx, name)
+	m, err := l.called(ctx, name)
 	if err != nil {
 		return err
+	}
+	if m.Base != "" {
+		return centram.Errorf(centram.Invalid, "%s is the model %s with adapters.", m.Name, m.Base).
+			WithHint("Remove an adapter with: centram lora remove %s:%s", m.Base, m.Adapters[0].Name)
 	}
 	if file {
 		if err := l.removeFiles(m); err != nil {

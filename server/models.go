@@ -128,12 +128,10 @@ func (s *Server) deleteModel(ctx context.Context, in *modelDelete) (*struct{}, e
 	if err != nil {
 		return nil, err
 	}
-	if m.Base != "" {
-		return nil, centram.Errorf(centram.Invalid, "%s is the model %s with adapters.", m.Name, m.Base).
-			WithHint("Remove an adapter with: centram lora remove %s:%s", m.Base, m.Adapters[0].Name)
-	}
-	if err := s.unload(ctx, m.Name); err != nil {
-		return nil, err
+	if m.Base == "" { // or nothing will be deleted
+		if err := s.unload(ctx, m.Name); err != nil {
+			return nil, err
+		}
 	}
 	return nil, s.Models.Delete(ctx, m.Name, in.File)
 }

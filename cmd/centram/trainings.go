@@ -42,8 +42,11 @@ func (d *daemon) newTrainings(changed func(job.Job)) (*job.Queue, error) {
 // trained puts what has been learnt to use: one chats with it as MODEL:NAME. The adapter is copied, since its training may be
 // removed.
 func (d *daemon) trained(j job.Job) error {
-	path := d.models.AdapterPath(j.Model, j.Name)
-	if err := copyNew(path, j.Adapter()); err != nil {
+	path, err := d.models.AdapterPath(j.Model, j.Name)
+	if err == nil {
+		err = copyNew(path, j.Adapter())
+	}
+	if err != nil {
 		return centram.Errorf(centram.CodeOf(err), "The adapter could not be put to use: %w", err).
 			WithHint("It can still be downloaded, or added by hand: centram lora apply %s --model %s", j.Adapter(), j.Model)
 	}
