@@ -1,9 +1,8 @@
 package lora
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -36,11 +35,10 @@ func (r *run) exportAdapter() error {
 		}
 		tensors = append(tensors, gguf.TensorData{Name: p.Name, Type: gguf.F32, Dims: dims, Write: gguf.Floats(values)})
 	}
-	var b bytes.Buffer
-	if err := gguf.WriteAdapter(&b, r.base.summary.Architecture, r.cfg.Name, float32(r.cfg.Rank), tensors, r.protection()...); err != nil {
-		return fmt.Errorf("write the adapter: %w", err)
-	}
-	if err := replace(r.cfg.Out, b.Bytes(), 0o644); err != nil {
+	err := replace(r.cfg.Out, 0o644, func(w io.Writer) error {
+		return gguf.WriteAdapter(w, r.base.summary.Architecture, r.cfg.Name, float32(r.cfg.Rank), tensors, r.protection()...)
+	})
+	if err != nil {
 		return r.unsaved("adapter", err)
 	}
 	f, err := gguf.Open(r.cfg.Out)
@@ -63,18 +61,16 @@ func (r *run) exportModel() (err error) {
 	if r.cfg.Exact {
 		matrices = gguf.F32
 	}
-	var b bytes.Buffer
-	err = m.Rewrite(&b, matrices, append([]gguf.KV{{Key: "general.name", Value: gguf.Of(r.cfg.Name)}}, r.protection()...), func(name string) ([]float32, error) {
-		if slices.ContainsFunc(r.trainer.Params(), func(p llama.Param) bool { return p.Name == name }) {
-			return r.trainer.Values(name)
-		}
-		t, _ := m.Tensor(name)
-		return floats(m, t) // such as the frequencies of positions
+	err = replace(r.cfg.Out, 0o644, func(w io.Writer) error {
+		return m.Rewrite(w, matrices, append([]gguf.KV{{Key: "general.name", Value: gguf.Of(r.cfg.Name)}}, r.protection()...), func(name string) ([]float32, error) {
+			if slices.ContainsFunc(r.trainer.Params(), func(p llama.Param) bool { return p.Name == name }) {
+				return r.trainer.Values(name)
+			}
+			t, _ := m.Tensor(name)
+			return floats(m, t) // such as the frequencies of positions
+		})
 	})
 	if err != nil {
-		return fmt.Errorf("write the model: %w", err)
-	}
-	if err := replace(r.cfg.Out, b.Bytes(), 0o644); err != nil {
 		return r.unsaved("model", err)
 	}
 	made, err := gguf.OpenModel(r.cfg.Out)
@@ -104,7 +100,7 @@ func (r *run) writable() error {
 			return centram.Errorf(centram.Conflict, "%s is there already, and is no adapter of this model", path).WithHint("Name another file with --out, or remove that one.")
 		}
 	}
-	err := replace(path+".tmp", nil, 0o644)
+	err := replace(path+".tmp", 0o644, func(io.Writer) error { return nil })
 	if err == nil {
 		err = os.Remove(path + ".tmp")
 	}

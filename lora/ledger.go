@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,11 +64,7 @@ func readLedger(path string) (*ledger, error) {
 
 // write returns when the file is on the disk, and its name is.
 func (l *ledger) write(path string) error {
-	b, err := json.Marshal(l)
-	if err == nil {
-		err = replace(path, b, 0o600)
-	}
-	if err != nil {
+	if err := replace(path, 0o600, func(w io.Writer) error { return json.NewEncoder(w).Encode(l) }); err != nil {
 		return fmt.Errorf("write the privacy ledger: %w", err)
 	}
 	folder, err := os.Open(filepath.Dir(path))
@@ -83,6 +80,10 @@ func (l *ledger) write(path string) error {
 // change reads the ledger, lets work change it, and writes it, while nobody else does.
 func change(path string, work func(*ledger) error) (err error) {
 	lock, err := acquire(path+".lock", 0)
+	if unlockable(err) {
+		return centram.Errorf(centram.Unsupported, "the privacy ledger %s is where files cannot be locked, so two trainings could spend the same budget", path).
+			WithHint("Choose a data directory on a local disk with: centram config set data PATH")
+	}
 	if err != nil {
 		return fmt.Errorf("lock the privacy ledger: %w", err)
 	}

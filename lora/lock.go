@@ -21,7 +21,7 @@ type lock struct{ file *os.File }
 var errHeld = errors.New("it is held")
 
 // lockOut keeps a second run away from the file that a run writes and from what is saved beside it. It fails with Conflict, or
-// waits for the other to end.
+// waits for the other to end. Where there are no locks it returns nil.
 func lockOut(ctx context.Context, out string, wait bool) (*lock, error) {
 	path := out + ".lock"
 	l, err := acquire(path, syscall.LOCK_NB)
@@ -32,6 +32,9 @@ func lockOut(ctx context.Context, out string, wait bool) (*lock, error) {
 		case <-time.After(50 * time.Millisecond):
 		}
 		l, err = acquire(path, syscall.LOCK_NB)
+	}
+	if unlockable(err) { // some network drives have no locks: there it is as it would be without
+		return nil, os.Remove(path)
 	}
 	if errors.Is(err, errHeld) {
 		who := ""
@@ -58,11 +61,8 @@ func acquire(path string, how int) (*lock, error) {
 		for errors.Is(err, syscall.EINTR) {
 			err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|how)
 		}
-		switch {
-		case errors.Is(err, syscall.EWOULDBLOCK):
+		if errors.Is(err, syscall.EWOULDBLOCK) {
 			err = errHeld
-		case errors.Is(err, syscall.ENOTSUP), errors.Is(err, syscall.ENOLCK):
-			err = nil // some network drives have no locks: there it is as it would be without
 		}
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
@@ -88,8 +88,16 @@ func acquire(path string, how int) (*lock, error) {
 	}
 }
 
-// Close removes the file while it is held, and lets go of it.
+// unlockable says whether there are no locks where a file is.
+func unlockable(err error) bool {
+	return errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.ENOLCK) || errors.Is(err, syscall.ENOSYS)
+}
+
+// Close removes the file while it is held, and lets go of it. That of no lock does nothing.
 func (l *lock) Close() error {
+	if l == nil {
+		return nil
+	}
 	err := os.Remove(l.file.Name())
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil // with its folder

@@ -55,6 +55,9 @@ type Config struct {
 const (
 	warmup     = 0.05 // part of the steps in which the rate rises
 	heldBlocks = 64   // are looked at, at most
+
+	program = 48 << 20 // bytes that the program takes without a model
+	saving  = 24       // bytes for each number that is trained: a copy is saved, while the one before may not be collected yet
 )
 
 func (c Config) orDefaults() Config {

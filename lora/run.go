@@ -159,8 +159,11 @@ func (r *run) open(ctx context.Context) (err error) {
 		}
 		r.now.Parameters += n
 	}
-	if r.now.MemoryBytes, err = r.trainer.MemoryNeeded(); err == nil && r.private != nil {
-		r.now.MemoryBytes += r.private.memory(r.now.Parameters)
+	if r.now.MemoryBytes, err = r.trainer.MemoryNeeded(); err == nil {
+		r.now.MemoryBytes += program + uint64(r.now.Parameters)*saving
+		if r.private != nil {
+			r.now.MemoryBytes += r.private.memory(r.now.Parameters)
+		}
 	}
 	if err == nil && r.cfg.Memory > 0 && r.now.MemoryBytes > r.cfg.Memory {
 		err = centram.Errorf(centram.TooLarge, "the training needs %d MiB of memory, and there are %d", r.now.MemoryBytes>>20, r.cfg.Memory>>20).

@@ -1,16 +1,19 @@
 package lora
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/llama"
@@ -65,17 +68,29 @@ func (r *run) save() error {
 	if err != nil {
 		return fmt.Errorf("encode the state: %w", err)
 	}
-	var b bytes.Buffer
-	b.Grow(4*(len(s.Values)+len(s.M)+len(s.V)+len(s.Scales)) + len(s.Codes) + 4096)
-	b.WriteString(stateMagic)
-	b.Write(r.id[:])
 	moments := uint64(min(len(s.M), 1) + 2*min(len(s.Codes), 1))
-	for _, v := range []any{uint64(len(about)), about, uint64(len(s.Values)), moments, s.Values, s.M, s.V, s.Codes, s.Scales} {
-		_ = binary.Write(&b, binary.LittleEndian, v)
+	parts := []any{[]byte(stateMagic), r.id, uint64(len(about)), about, uint64(len(s.Values)), moments}
+	add := func(numbers []float32) { // a part at a time, since each is copied to be written
+		for part := range slices.Chunk(numbers, 1<<16) {
+			parts = append(parts, part)
+		}
 	}
-	sum := sha256.Sum256(b.Bytes())
-	b.Write(sum[:])
-	if err := replace(r.state(), b.Bytes(), 0o644); err != nil {
+	add(s.Values)
+	add(s.M)
+	add(s.V)
+	parts = append(parts, s.Codes)
+	add(s.Scales)
+	err = replace(r.state(), 0o644, func(w io.Writer) error {
+		h := sha256.New()
+		for _, p := range parts {
+			if err := binary.Write(io.MultiWriter(w, h), binary.LittleEndian, p); err != nil {
+				return err
+			}
+		}
+		_, err := w.Write(h.Sum(nil))
+		return err
+	})
+	if err != nil {
 		return r.unsaved("training", err)
 	}
 	r.kept = r.now.Step
@@ -185,12 +200,15 @@ func (r *run) forget() error {
 }
 
 // replace writes a file at once: whoever looks sees the old one or the new one, whatever happens.
-func replace(path string, data []byte, mode fs.FileMode) error {
+func replace(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	b := bufio.NewWriterSize(f, 1<<20)
+	if err = write(b); err == nil {
+		err = b.Flush()
+	}
 	if err == nil {
 		err = f.Sync()
 	}
