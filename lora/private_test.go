@@ -288,6 +288,40 @@ func TestABudgetHoldsForAllRunsOnADocument(t *testing.T) {
 	}
 }
 
+// A run that another has left no budget ends with the steps that it could pay for, and with an adapter that says so.
+func TestARunEndsWhereAnotherHasSpentTheBudget(t *testing.T) {
+	dir := documents(t)
+	cfg := secret(dir)
+	cfg.Private.Budget = 4.3
+	e, err := Run(t.Context(), cfg, func(e Event) {
+		if e.Stage != Train || e.Step != 6 {
+			return
+		}
+		other := cfg
+		other.Private.Epsilon, other.Out = 3, filepath.Join(dir, "other.gguf")
+		if o, err := Run(t.Context(), other, nil); err != nil || o.Step != cfg.Steps {
+			t.Errorf("the other run made %d steps, %v, want all %d", o.Step, err, cfg.Steps)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := e.Privacy; e.Step <= 6 || e.Step >= cfg.Steps || e.Steps != e.Step || p.Steps != e.Step || p.Spent > p.Budget || p.Epsilon >= p.Planned {
+		t.Errorf("the run ended with step %d of %d and %+v, want fewer steps than %d and no more than the budget", e.Step, e.Steps, *p, cfg.Steps)
+	}
+	if got := paid(t, cfg); got != e.Step+cfg.Steps {
+		t.Errorf("%d steps are paid for, want %d and %d", got, e.Step, cfg.Steps)
+	}
+	f, err := gguf.Open(cfg.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got, _ := f.Value("centram.dp.steps"); got.Any() != uint32(e.Step) {
+		t.Errorf("the adapter says %v steps, want %d", got.Any(), e.Step)
+	}
+}
+
 func TestADocumentThatIsThereTwiceCountsOnce(t *testing.T) {
 	items := []dataset.Item{{Text: "one"}, {Text: "two"}, {Text: " one\n"}}
 	if got := distinct(items); len(got) != 2 {
