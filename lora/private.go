@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/centram/centram"
-	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/llama"
 	"github.com/centram/centram/lora/dataset"
 	"github.com/centram/centram/lora/dp"
@@ -320,23 +319,4 @@ func (p *private) noiseSeconds() (float64, error) {
 	began := time.Now()
 	err = a.Release(make([]float32, size))
 	return time.Since(began).Seconds() * float64(len(p.gradient)) / size, err
-}
-
-// protection is what the file says of how little it tells; nothing, unless the run is private. Whoever gets it can check the
-// arithmetic, not that it was kept to.
-func (r *run) protection() []gguf.KV {
-	if r.private == nil {
-		return nil
-	}
-	p := r.now.Privacy
-	return []gguf.KV{
-		{Key: "centram.dp.mode", Value: gguf.Of("dp-sgd, poisson sampling of documents, discrete gaussian noise")},
-		{Key: "centram.dp.accountant", Value: gguf.Of("rdp of the sampled gaussian, orders 2 to 512")},
-		{Key: "centram.dp.epsilon", Value: gguf.Of(p.Epsilon)},
-		{Key: "centram.dp.delta", Value: gguf.Of(p.Delta)},
-		{Key: "centram.dp.q", Value: gguf.Of(p.Rate)},
-		{Key: "centram.dp.sigma", Value: gguf.Of(p.Sigma)},
-		{Key: "centram.dp.steps", Value: gguf.Of(uint32(p.Steps))},
-		{Key: "centram.dp.clip", Value: gguf.Of(p.Clip)},
-	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/lora"
 	"github.com/centram/centram/lora/peft"
 	"github.com/centram/centram/models"
 	"github.com/spf13/cobra"
@@ -30,6 +31,8 @@ type adapterReport struct {
 	Matrices   int     `json:"matrices"`
 	Parameters uint64  `json:"parameters"`
 	SizeBytes  int64   `json:"size_bytes"`
+	// Privacy is what it says of how little it tells of any one document.
+	Privacy *lora.Claim `json:"privacy,omitempty"`
 	// Model and About are of an adapter in the list.
 	Model string          `json:"model,omitempty"`
 	About json.RawMessage `json:"about,omitempty"`
@@ -138,6 +141,11 @@ func (a *app) printAdapter(path string, s gguf.AdapterSummary, known *models.Ada
 	if known != nil {
 		report.Model, report.About = known.Called(), known.About
 	}
+	private, claim, err := privateClaim(path)
+	if err != nil {
+		return err
+	}
+	report.Privacy = claim
 	if asJSON {
 		return a.printJSON(report)
 	}
@@ -153,6 +161,7 @@ func (a *app) printAdapter(path string, s gguf.AdapterSummary, known *models.Ada
 		{"matrices", fmt.Sprint(s.Matrices)},
 		{"parameters", countText(s.Parameters)},
 		{"size", bytesText(s.SizeBytes)},
+		{"private", private},
 	}
 	if known != nil {
 		rows = append(rows, []string{"model", report.Model}, []string{"about", string(report.About)})

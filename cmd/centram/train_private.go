@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/lora"
 	"github.com/spf13/pflag"
 )
@@ -47,4 +48,21 @@ func (a *app) private(p *lora.Privacy) {
 	}
 	a.hint("What the adapter tells of any one document is bounded by epsilon %.3g at delta %.1g; of these documents' budget of %.3g, %.3g are spent.", p.Epsilon, p.Delta, p.Budget, p.Spent)
 	a.hint("The losses are exact, and not covered by that: they are for who has the data.")
+}
+
+// privateClaim says what an adapter claims of its privacy. A claim that is wrong is no reason not to show the rest.
+func privateClaim(path string) (text string, claim *lora.Claim, err error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return "", nil, err
+	}
+	defer f.Close()
+	c, err := lora.ReadClaim(f)
+	switch {
+	case err != nil:
+		return "not as it says: " + err.Error(), nil, nil
+	case c == nil:
+		return "no: it may tell anything of what it was trained on", nil, nil
+	}
+	return fmt.Sprintf("it says so: epsilon %.3g at delta %.1g for each document", c.Epsilon, c.Delta), c, nil
 }
