@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/llama"
@@ -71,7 +72,8 @@ func (b base) documents(ctx context.Context, items ...[]dataset.Item) ([][]datas
 	if err != nil {
 		return nil, err
 	}
-	defer m.Close()
+	// What the vocabulary took is given back, since the training needs the room.
+	defer func() { m.Close(); debug.FreeOSMemory() }()
 	out := make([][]dataset.Document, len(items))
 	for i, list := range items {
 		if out[i], err = dataset.EncodeAll(list, tokenizer{m}, nil); err != nil {

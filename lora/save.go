@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 
 	"github.com/centram/centram"
@@ -59,6 +60,7 @@ func (r *run) digest() [32]byte {
 
 // save writes the state beside the adapter.
 func (r *run) save() error {
+	defer debug.FreeOSMemory() // two copies of the state, which the next step has no use for
 	s := r.trainer.State()
 	now := head{Event: r.now.Event, Losses: r.now.Losses}
 	if r.private != nil {

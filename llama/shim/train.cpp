@@ -45,8 +45,10 @@ struct Block {
     ggml_tensor *              top    = nullptr; // the last layer's output in the rows with a label
     ggml_tensor *              normed = nullptr;
     ggml_tensor *              dtop   = nullptr;
-    ggml_tensor *              probs  = nullptr;
     std::vector<ggml_tensor *> hidden; // what goes into each layer, and what comes out of the last
+    ggml_context_ptr           probs_ctx;
+    ggml_backend_buffer_ptr    probs_buffer;
+    ggml_tensor *              probs = nullptr; // only while the head runs: it takes as much as all layers' inputs and more
 };
 
 // How many rows go through the output matrix at once: 64 or more, as long as their probabilities take no more than 160 MiB.
@@ -78,6 +80,7 @@ private:
     void  fill(const Rows & rows);
     void  forward();
     void  head(const Rows & rows, bool backward, float * nll);
+    void  begin_probs();
     void  head_chunk(int64_t first, int64_t n, const std::vector<int32_t> & label, bool backward, double * nll);
     void  head_backward();
     void  backward(const Rows & rows);
@@ -179,7 +182,6 @@ void Trainer::prepare(int64_t n) {
     b.top    = numbers(s.embed, rows);
     b.normed = numbers(s.embed, rows);
     b.dtop   = numbers(s.embed, rows);
-    b.probs  = numbers(s.vocab, std::min(rows, most_at_once(s.vocab)));
     b.buffer.reset(ggml_backend_alloc_ctx_tensors(b.ctx.get(), backend.get()));
     if (b.buffer == nullptr) {
         b.ctx.reset();
@@ -245,6 +247,16 @@ void Trainer::forward() {
     }
 }
 
+void Trainer::begin_probs() {
+    block.probs_buffer.reset();
+    block.probs_ctx.reset(ggml_init({ ggml_tensor_overhead(), nullptr, true }));
+    block.probs = ggml_new_tensor_2d(block.probs_ctx.get(), GGML_TYPE_F32, base->shape().vocab, block.chunk);
+    block.probs_buffer.reset(ggml_backend_alloc_ctx_tensors(block.probs_ctx.get(), backend.get()));
+    if (block.probs_buffer == nullptr) {
+        throw std::runtime_error("no memory for the probabilities of " + std::to_string(block.chunk) + " rows");
+    }
+}
+
 void Trainer::head(const Rows & r, bool with_gradient, float * nll) {
     Graph         g   = graph();
     ggml_tensor * top = g.rows(block.hidden.back(), g.begin(block.which, block.wanted));
@@ -260,6 +272,7 @@ void Trainer::head(const Rows & r, bool with_gradient, float * nll) {
             at.push_back(i);
         }
     }
+    begin_probs();
     std::vector<double> loss(block.chunk);
     for (int64_t first = 0; first < block.wanted; first += block.chunk) {
         const int64_t n = std::min(block.chunk, block.wanted - first);
@@ -268,6 +281,7 @@ void Trainer::head(const Rows & r, bool with_gradient, float * nll) {
             nll[at[first + i]] = static_cast<float>(loss[i]);
         }
     }
+    block.probs_buffer.reset();
     if (with_gradient) {
         head_backward();
     }
@@ -393,11 +407,14 @@ int64_t Trainer::memory() {
         ggml_gallocr_reserve_n_size(alloc.get(), g.graph(), nullptr, nullptr, &size);
         most = std::max(most, static_cast<int64_t>(size));
     };
+    begin_probs();
     take(head_graph(0, block.chunk));
+    const auto probs = static_cast<int64_t>(ggml_backend_buffer_get_size(block.probs_buffer.get()));
+    block.probs_buffer.reset();
     take(layer_backward(base->shape().layers - 1));
     constexpr int64_t copies = 4; // values, gradients, and the optimiser's two
     const int64_t     fixed  = static_cast<int64_t>(base->bytes() + params.count() * sizeof(float) * copies);
-    return fixed + static_cast<int64_t>(ggml_backend_buffer_get_size(block.buffer.get())) + most;
+    return fixed + static_cast<int64_t>(ggml_backend_buffer_get_size(block.buffer.get())) + probs + most;
 }
 
 } // namespace cen::train
