@@ -5,8 +5,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // totalMemory is what this process may use at most: the machine's memory, or less in a container. Zero means unknown.
@@ -27,27 +25,25 @@ func totalMemory() uint64 {
 // freeMemory is what could be had now without swapping. Zero means unknown.
 func freeMemory() uint64 { return min(meminfo("MemAvailable"), totalMemory()) }
 
-func meminfo(name string) uint64 {
-	f, err := os.Open("/proc/meminfo")
+func meminfo(name string) uint64 { return kernelBytes("/proc/meminfo", name) }
+
+// peakMemory is the most that this process has had. What the kernel tells of a process's use of resources would not do: there
+// it counts for a child what its parent had.
+func peakMemory() uint64 { return kernelBytes("/proc/self/status", "VmHWM") }
+
+// kernelBytes is a number of KiB in one of the kernel's files, such as "MemTotal: 16384 kB". Zero means unknown.
+func kernelBytes(file, name string) uint64 {
+	f, err := os.Open(file)
 	if err != nil {
 		return 0
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		fields := strings.Fields(lines.Text()) // MemTotal: 16384 kB
+		fields := strings.Fields(lines.Text())
 		if len(fields) >= 2 && fields[0] == name+":" {
 			kib, _ := strconv.ParseUint(fields[1], 10, 64)
 			return kib << 10
 		}
 	}
 	return 0
-}
-
-// peakMemory is the most that this process has had.
-func peakMemory() uint64 {
-	var u unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return uint64(u.Maxrss) << 10
 }
