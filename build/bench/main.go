@@ -110,6 +110,7 @@ func run(c config, out string) error {
 		c.boundaries,
 		func() ([]*figure, error) { return c.hyperlink(models) },
 		func() ([]*figure, error) { return c.rpc(models[0]) },
+		func() ([]*figure, error) { return c.training(models[1]) },
 	} {
 		figs, err := measure()
 		if err != nil {
@@ -149,7 +150,11 @@ func (c *config) prepare() error {
 // make makes a model of the 0.5B shape, or of what change makes of that, once: an F16 file, and from that the quantised one,
 // by llama.cpp's quantizer.
 func (c config) make(name string, to llama.Quantization, change func(*gguf.Shape)) (string, error) {
-	path := filepath.Join(c.cache, shapePrefix+name+".gguf")
+	return c.makeFile(shapePrefix+name, to, change)
+}
+
+func (c config) makeFile(name string, to llama.Quantization, change func(*gguf.Shape)) (string, error) {
+	path := filepath.Join(c.cache, name+".gguf")
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
