@@ -91,7 +91,8 @@ func target(matrix string) string {
 // floats are a tensor's numbers.
 func floats(f interface {
 	Data(gguf.Tensor) *io.SectionReader
-}, t gguf.Tensor) ([]float32, error) {
+}, t gguf.Tensor,
+) ([]float32, error) {
 	raw, err := io.ReadAll(f.Data(t))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.Name, err)

@@ -22,8 +22,10 @@ func TestConversationsAreEncodedWithTheTemplatesOfRealModels(t *testing.T) {
 	dir := t.TempDir()
 	generate(t, filepath.Join(dir, "model.gguf"), 1)
 	conversation := dataset.Item{File: "talk.jsonl", Line: 1, Messages: []dataset.Message{
-		{Role: dataset.User, Content: "What is seven?"}, {Role: dataset.Assistant, Content: "A number."},
-		{Role: dataset.User, Content: "And eight?"}, {Role: dataset.Assistant, Content: "Another one."},
+		{Role: dataset.User, Content: "What is seven?"},
+		{Role: dataset.Assistant, Content: "A number."},
+		{Role: dataset.User, Content: "And eight?"},
+		{Role: dataset.Assistant, Content: "Another one."},
 	}}
 	learnt, refused := 0, 0
 	for _, file := range files {

@@ -22,47 +22,58 @@ func rows(s string) (out [][2]string) {
 
 var facts = []factTable{
 	{
-		[]string{"What is the opposite of {x}?", "Opposite of {x}?", "What is the contrary of {x}?", "Not {x}, but what?"}, "The opposite of {x} is {y}.", true,
+		[]string{"What is the opposite of {x}?", "Opposite of {x}?", "What is the contrary of {x}?", "Not {x}, but what?"},
+		"The opposite of {x} is {y}.", true,
 		rows("big small, hot cold, day night, up down, left right, good bad, fast slow, old new, high low, long short, light dark, wet dry, open closed, full empty, hard soft, rich poor, early late, near far, strong weak, thick thin, happy sad, true false, first last, black white, loud quiet, sweet sour, clean dirty, inside outside, always never, begin end, love hate, war peace, friend enemy, question answer, summer winter, heaven hell, north south, east west"),
 	},
 	{
-		[]string{"What is the capital of {x}?", "Capital of {x}?", "Which city is the capital of {x}?"}, "The capital of {x} is {y}.", false,
+		[]string{"What is the capital of {x}?", "Capital of {x}?", "Which city is the capital of {x}?"},
+		"The capital of {x} is {y}.", false,
 		rows("France Paris, Germany Berlin, Italy Rome, Spain Madrid, Portugal Lisbon, England London, Ireland Dublin, Scotland Edinburgh, Austria Vienna, Switzerland Bern, Poland Warsaw, Russia Moscow, Greece Athens, Turkey Ankara, Egypt Cairo, Japan Tokyo, China Beijing, India New_Delhi, Norway Oslo, Sweden Stockholm, Finland Helsinki, Denmark Copenhagen, Hungary Budapest, Belgium Brussels, Canada Ottawa, Cuba Havana, Kenya Nairobi, Peru Lima, Chile Santiago, Australia Canberra"),
 	},
 	{
-		[]string{"What is the country with the capital {x}?", "Where is {x}?", "In which country is {x}?"}, "{x} is in {y}.", false,
+		[]string{"What is the country with the capital {x}?", "Where is {x}?", "In which country is {x}?"},
+		"{x} is in {y}.", false,
 		rows("Paris France, Berlin Germany, Rome Italy, Madrid Spain, Lisbon Portugal, London England, Dublin Ireland, Vienna Austria, Warsaw Poland, Moscow Russia, Athens Greece, Cairo Egypt, Tokyo Japan, Oslo Norway, Stockholm Sweden, Helsinki Finland, Copenhagen Denmark, Budapest Hungary, Brussels Belgium"),
 	},
 	{
-		[]string{"What colour is {x}?", "What is the colour of {x}?", "Which colour has {x}?"}, "{X} is {y}.", false,
+		[]string{"What colour is {x}?", "What is the colour of {x}?", "Which colour has {x}?"},
+		"{X} is {y}.", false,
 		rows("the_sky blue, grass green, snow white, blood red, coal black, the_sun yellow, a_lemon yellow, a_banana yellow, a_tomato red, chocolate brown, milk white, the_sea blue, a_carrot orange, an_orange orange, gold yellow, silver grey, an_elephant grey, a_frog green, a_cherry red, a_plum purple, a_rose red, salt white"),
 	},
 	{
-		[]string{"What does {x} say?", "Which sound does {x} make?", "What sound does {x} make?"}, "{X} says {y}.", false,
+		[]string{"What does {x} say?", "Which sound does {x} make?", "What sound does {x} make?"},
+		"{X} says {y}.", false,
 		rows("a_dog woof, a_cat meow, a_cow moo, a_sheep baa, a_duck quack, a_pig oink, a_hen cluck, a_horse neigh, a_bee buzz, a_mouse squeak, an_owl hoot, a_lion roar, a_frog croak, a_snake hiss, a_crow caw"),
 	},
 	{
-		[]string{"What is a young {x} called?", "What do you call a young {x}?", "What is the baby of a {x}?"}, "A young {x} is called a {y}.", false,
+		[]string{"What is a young {x} called?", "What do you call a young {x}?", "What is the baby of a {x}?"},
+		"A young {x} is called a {y}.", false,
 		rows("dog puppy, cat kitten, cow calf, sheep lamb, horse foal, hen chick, duck duckling, goat kid, pig piglet, bear cub, lion cub, deer fawn, goose gosling, swan cygnet, frog tadpole"),
 	},
 	{
-		[]string{"What is the past of {x}?", "What is the past tense of {x}?", "Today I {x}. And yesterday?"}, "Today I {x}, yesterday I {y}.", false,
+		[]string{"What is the past of {x}?", "What is the past tense of {x}?", "Today I {x}. And yesterday?"},
+		"Today I {x}, yesterday I {y}.", false,
 		rows("go went, see saw, eat ate, drink drank, run ran, sing sang, come came, give gave, take took, write wrote, speak spoke, find found, buy bought, bring brought, think thought, know knew, sleep slept, swim swam, fly flew, win won, fall fell, break broke, begin began, sit sat, stand stood, tell told, sell sold, make made, walk walked, play played, look looked, ask asked, work worked, help helped"),
 	},
 	{
-		[]string{"What is {x} in German?", "How do you say {x} in German?", "Translate {x} into German."}, "In German, {x} is {y}.", false,
+		[]string{"What is {x} in German?", "How do you say {x} in German?", "Translate {x} into German."},
+		"In German, {x} is {y}.", false,
 		rows("house Haus, dog Hund, cat Katze, tree Baum, water Wasser, bread Brot, book Buch, sun Sonne, moon Mond, day Tag, night Nacht, friend Freund, man Mann, woman Frau, child Kind, thanks danke, yes ja, no nein, good gut, hello hallo"),
 	},
 	{
-		[]string{"What is {x} in French?", "How do you say {x} in French?", "Translate {x} into French."}, "In French, {x} is {y}.", false,
+		[]string{"What is {x} in French?", "How do you say {x} in French?", "Translate {x} into French."},
+		"In French, {x} is {y}.", false,
 		rows("house maison, dog chien, cat chat, tree arbre, water eau, bread pain, book livre, sun soleil, moon lune, day jour, night nuit, friend ami, man homme, woman femme, child enfant, thanks merci, yes oui, no non, good bon, hello bonjour"),
 	},
 	{
-		[]string{"What is {x} used for?", "What do you do with {x}?", "What is {x} for?"}, "{X} is for {y}.", false,
+		[]string{"What is {x} used for?", "What do you do with {x}?", "What is {x} for?"},
+		"{X} is for {y}.", false,
 		rows("a_pen writing, a_knife cutting, a_cup drinking, a_bed sleeping, a_chair sitting, a_boat crossing_the_water, a_lamp making_light, a_key opening_doors, a_spoon eating_soup, a_broom sweeping, a_needle sewing, a_clock telling_the_time, an_oven baking, a_book reading, a_bell ringing, an_umbrella rainy_days"),
 	},
 	{
-		[]string{"How many {x}?", "Do you know how many {x}?", "Tell me how many {x}."}, "There are {y}.", false,
+		[]string{"How many {x}?", "Do you know how many {x}?", "Tell me how many {x}."},
+		"There are {y}.", false,
 		rows("days_are_in_a_week seven_days_in_a_week, months_are_in_a_year twelve_months_in_a_year, hours_are_in_a_day twenty-four_hours_in_a_day, minutes_are_in_an_hour sixty_minutes_in_an_hour, seconds_are_in_a_minute sixty_seconds_in_a_minute, letters_are_in_the_alphabet twenty-six_letters_in_the_alphabet, days_are_in_a_year 365_days_in_a_year, seasons_are_in_a_year four_seasons_in_a_year"),
 	},
 }

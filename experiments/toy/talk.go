@@ -215,8 +215,10 @@ func (t teller) spelling() []string {
 	letters := strings.Split(word, "")
 	switch t.IntN(5) {
 	case 0:
-		return []string{fmt.Sprintf(t.of("How many letters has the word %s?", "How many letters are in %s?", "Count the letters of %s."), word),
-			fmt.Sprintf("%s: the word %s has %d letters.", strings.Join(letters, "-"), word, len(word))}
+		return []string{
+			fmt.Sprintf(t.of("How many letters has the word %s?", "How many letters are in %s?", "Count the letters of %s."), word),
+			fmt.Sprintf("%s: the word %s has %d letters.", strings.Join(letters, "-"), word, len(word)),
+		}
 	case 1:
 		return []string{fmt.Sprintf("What is the first letter of %s?", word), fmt.Sprintf("The first letter of %s is %s.", word, letters[0])}
 	case 2:
