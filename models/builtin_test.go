@@ -100,7 +100,7 @@ func newer(t *testing.T) []byte {
 
 func TestAModelThatComesWithTheProgramIsThatOfThisProgram(t *testing.T) {
 	dir := t.TempDir()
-	l := withBuiltIn(t, dir, BuiltIn{"tiny", toy()})
+	withBuiltIn(t, dir, BuiltIn{"tiny", toy()})
 	path := filepath.Join(dir, "builtin", "tiny.gguf")
 	for name, spoil := range map[string]func() error{
 		"damaged": func() error { return os.WriteFile(path, []byte("GGUF"), 0o600) },
@@ -110,14 +110,12 @@ func TestAModelThatComesWithTheProgramIsThatOfThisProgram(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		l = withBuiltIn(t, dir, BuiltIn{"tiny", toy()})
-		m, err := l.Resolve(t.Context(), "tiny")
+		m, err := withBuiltIn(t, dir, BuiltIn{"tiny", toy()}).Resolve(t.Context(), "tiny")
 		if err != nil || m.Layers != 1 {
 			t.Errorf("%s: got %d layers, %v, want this program's model of 1", name, m.Layers, err)
 		}
 	}
-	l = withBuiltIn(t, dir)
-	if got := names(t, l); len(got) > 0 {
+	if got := names(t, withBuiltIn(t, dir)); len(got) > 0 {
 		t.Errorf("a program that brings none lists %v", got)
 	}
 
@@ -125,8 +123,7 @@ func TestAModelThatComesWithTheProgramIsThatOfThisProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, nil, dir, "builtin") // a file where the folder should be
-	l = withBuiltIn(t, dir, BuiltIn{"tiny", toy()})
-	if got := names(t, l); len(got) > 0 {
+	if got := names(t, withBuiltIn(t, dir, BuiltIn{"tiny", toy()})); len(got) > 0 {
 		t.Errorf("where it cannot be written there are %v, want none and no failure", got)
 	}
 }
