@@ -134,7 +134,7 @@ func (d AdapterDraft) check() error {
 }
 
 // RemoveAdapter removes an adapter from the list, and with file also from the disk, which is for files in the folder of
-// adapters only: others are centram.Forbidden. It fails with centram.NotFound. Answers under way go on with it.
+// adapters only: others are centram.Forbidden. It fails with centram.NotFound. Answers that have begun go on with it.
 func (l *Library) RemoveAdapter(ctx context.Context, base, name string, file bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
