@@ -634,11 +634,11 @@ func TestAQuantisedBaseTeachesAsItsF32Twin(t *testing.T) {
 		cfg.Exact = true
 		exact := trainer(t, path, cfg)
 		shake(t, exact)
-		where, d = farthest(gradients(t, got, b), gradients(t, exact, b))
-		if d > c.limit/4 {
-			t.Errorf("%s: BF16 on the way back moves the gradient of %s by %v, want less than %v", name, where, d, c.limit/4)
+		where, of := farthest(gradients(t, exact, b), gradients(t, want, b))
+		if d > of*1.5+1e-6 {
+			t.Errorf("%s: with BF16 gradients differ from the twin's by %v, want no more than half above the %v of %s in F32", name, d, of, where)
 		}
-		t.Logf("%s: BF16 on the way back moves gradients by at most %.1e (%s)", name, d, where)
+		t.Logf("%s: gradients in F32 differ from the twin's by at most %.1e (%s)", name, of, where)
 	}
 }
 

@@ -140,6 +140,8 @@ Trainer::Trainer(const char ** paths, size_t n_paths, const cen_trainer_config &
     // ggml multiplies BF16 fast on these, and it takes half the memory.
     if (!c.gpu && !c.exact && ggml_cpu_has_avx2() != 0 && ggml_is_quantized(weights.layers[0].q.w->type)) {
         inputs.turned = GGML_TYPE_BF16;
+        inputs.own    = true;
+        inputs.dense  = ggml_cpu_has_avx512_bf16() != 0;
     }
     alloc.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend.get())));
 

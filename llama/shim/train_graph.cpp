@@ -91,7 +91,7 @@ Graph::Use Graph::linear(const Linear & l, ggml_tensor * x, bool wants_y) {
     if (!wants_y) {
         return u;
     }
-    u.y = mul_mat(l.w, x);
+    u.y = mul_mat(dense(l.w), x);
     if (l.a != nullptr) {
         u.y = add(u.y, mul_mat(padded(l.b), padded(u.z)));
     }
@@ -118,7 +118,7 @@ ggml_tensor * Graph::linear_backward(const Use & u, ggml_tensor * dy, bool wants
     if (!wants_x) {
         return nullptr;
     }
-    ggml_tensor * dx = mul_mat(thin(weights(l.w, 0, l.w->ne[1])), dy);
+    ggml_tensor * dx = mul_mat(turned(l.w, 0, l.w->ne[1]), dy);
     return dz == nullptr ? dx : add(dx, mul_mat(padded(flip(l.a)), padded(dz)));
 }
 
@@ -247,7 +247,7 @@ ggml_tensor * Graph::logits_backward(const Linear & out, ggml_tensor * x, ggml_t
         if (out.bias != nullptr && trains(out.bias)) {
             grad(out.bias, sum_rows(flip(part)), first);
         }
-        ggml_tensor * one = mul_mat(thin(weights(out.w, first, n)), part);
+        ggml_tensor * one = mul_mat(turned(out.w, first, n), part);
         dx                = dx == nullptr ? one : add(dx, one);
     }
     return dx;

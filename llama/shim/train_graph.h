@@ -18,6 +18,8 @@ struct Inputs {
     ggml_tensor * iota    = nullptr;       // 0, 1, 2, ...
     ggml_tensor * ones    = nullptr;       // [step, rows, KV heads]
     ggml_type     turned  = GGML_TYPE_F32; // what is transposed becomes this if precision allows
+    bool          own     = false;         // quantised matrices are transposed here, to BF16
+    bool          dense   = false;         // and multiplied as BF16 on the way up
 };
 
 // Grad is a part of a parameter's gradient, to be added from the given number on.
@@ -102,6 +104,8 @@ private:
     ggml_tensor * thin(ggml_tensor * a);   // transposed, perhaps with less precision; made once for each a
     ggml_tensor * padded(ggml_tensor * a); // rows that are a multiple of step long
     ggml_tensor * weights(ggml_tensor * w, int64_t first, int64_t n); // rows of w in F32
+    ggml_tensor * turned(ggml_tensor * w, int64_t first, int64_t n);  // rows of w transposed, perhaps with less precision
+    ggml_tensor * dense(ggml_tensor * w);                             // w as it is multiplied fastest on the way up
     ggml_tensor * to_heads(ggml_tensor * a, int64_t heads);           // [head * heads, rows] to [head, rows, heads]
     ggml_tensor * grouped(ggml_tensor * a);                           // heads that share a KV head, behind each other
     ggml_tensor * swap(ggml_tensor * a);                              // the second and the third dimension
