@@ -8,7 +8,7 @@ import {
 const story = 'Tell me a long story about the winter sea, please.';
 
 export const detra = {
-  async 'without a model it says how to get one'({ page, origin, daemon }) {
+  async 'without a model it says how to get one'({ page, origin }) {
     const none = (route) => route.fulfill({ json: { models: [] } });
     await page.route('**/api/v1/models', none);
     await page.goto(`${origin}/detra/`);
