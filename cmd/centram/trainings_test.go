@@ -341,7 +341,14 @@ func TestADisturbedTrainingEndsAsAnUndisturbedOne(t *testing.T) {
 
 	s.end(syscall.SIGKILL)
 	s.begin()
-	s.eventually("it goes on by itself", func() bool { now := s.training(id); return now.State == "running" && now.Resumed })
+	var resumed server.Training
+	s.eventually("it goes on by itself", func() bool {
+		resumed = s.training(id)
+		return resumed.State == "running" && resumed.Resumed
+	})
+	if resumed.Step <= paused.Step+20 {
+		t.Errorf("it went on at step %d, want it after %d: its process saved when the daemon was killed", resumed.Step, paused.Step+20)
+	}
 	s.reaches(id, paused.Step+40)
 
 	if pids := s.children(); len(pids) != 1 {

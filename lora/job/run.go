@@ -60,6 +60,7 @@ func (q *Queue) next() *run {
 		}
 	}
 	first.job.Progress.TokensPerSecond, first.job.Progress.SecondsLeft = 0, 0
+	first.job.Progress.Resumed = false // until it says so
 	if err := q.become(first, Running, nil); err != nil {
 		q.cfg.Log.Warn("Training not saved", "id", first.job.ID, "err", err)
 	}
