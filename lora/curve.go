@@ -62,6 +62,7 @@ func Chart(losses []float64, columns, lines int) string {
 const (
 	svgWidth, svgHeight = 800, 400
 	svgMargin           = 50
+	svgPoints           = 1500 // of a line, at most: nobody sees more
 )
 
 // WriteSVG draws losses, and in front of them their smooth course.
@@ -73,7 +74,8 @@ func WriteSVG(w io.Writer, losses []float64, title string) error {
 	low, high := slices.Min(losses), slices.Max(losses)
 	line := func(values []float64, style string) string {
 		var points []string
-		for i, l := range values {
+		for i := 0; i < len(values); i += (len(values)-1)/svgPoints + 1 {
+			l := values[i]
 			x := svgMargin + float64(i)/float64(max(len(values)-1, 1))*(svgWidth-2*svgMargin)
 			y := svgMargin + (high-l)/max(high-low, 1e-9)*(svgHeight-2*svgMargin)
 			points = append(points, fmt.Sprintf("%.1f,%.1f", x, y))

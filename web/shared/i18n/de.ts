@@ -122,7 +122,7 @@ export const de: Dictionary = {
     'DETRA spricht mit einem Sprachmodell, das auf deinem Rechner läuft. Modelle sind GGUF-Dateien. Füge eines im Terminal hinzu:',
   noModelOr: 'oder hier:',
   onlyToyText:
-    'Es antwortet toy, das sehr kleine Modell, das mit Centram kommt: Es kann auf Englisch grüßen, zählen, buchstabieren und kurze Geschichten erzählen, und irrt sich oft. Für richtige Antworten füge ein größeres Modell hinzu, eine GGUF-Datei:',
+    'Es antwortet toy, das sehr kleine Modell, das mit Centram kommt: Es kann auf Englisch grüßen und plaudern, und das meiste, was es sagt, ist falsch. Für richtige Antworten füge ein größeres Modell hinzu, eine GGUF-Datei:',
 
   teach: 'Beibringen',
   teachIntro: 'Ein Modell lernt aus deinen Texten oder Gesprächen. Es bleibt, wie es ist; was es lernt, liegt daneben, auf diesem Rechner.',

@@ -126,7 +126,7 @@ export const en = {
   noModelText: 'DETRA talks with a language model that runs on your computer. Models are GGUF files. Add one in a terminal:',
   noModelOr: 'or here:',
   onlyToyText:
-    'It is toy that answers, the very small model that comes with Centram: it can greet, count, spell and tell short stories, and is often wrong. For real answers add a bigger model, a GGUF file:',
+    'It is toy that answers, the very small model that comes with Centram: it can greet and make small talk, and most of what it says is wrong. For real answers add a bigger model, a GGUF file:',
 
   // Teaching
   teach: 'Teach',
