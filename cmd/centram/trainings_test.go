@@ -346,8 +346,8 @@ func TestADisturbedTrainingEndsAsAnUndisturbedOne(t *testing.T) {
 		resumed = s.training(id)
 		return resumed.State == "running" && resumed.Resumed
 	})
-	if resumed.Step <= paused.Step+20 {
-		t.Errorf("it went on at step %d, want it after %d: its process saved when the daemon was killed", resumed.Step, paused.Step+20)
+	if resumed.Step < paused.Step+20 {
+		t.Errorf("it went on at step %d, want %d or later: its process saved when the daemon was killed", resumed.Step, paused.Step+20)
 	}
 	s.reaches(id, paused.Step+40)
 
