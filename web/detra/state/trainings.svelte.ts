@@ -54,6 +54,12 @@ class TrainingsState {
     this.curves = { ...this.curves, [now.id]: curve ?? grow(this.curves[now.id] ?? [], now) };
     this.#say(before, now);
     if (now.state === 'done' && before?.state !== 'done') models.load().catch(() => {});
+    if (isOver(now) && before?.state !== now.state) this.#loadCurve(now.id).catch(() => {}); // not every step is told of
+  }
+
+  async #loadCurve(id: string): Promise<void> {
+    const { curve } = await api.training(id);
+    this.curves = { ...this.curves, [id]: curve ?? [] };
   }
 
   #say(before: Training | undefined, now: Training): void {
