@@ -80,12 +80,17 @@ export async function accessible(page, what) {
   await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'no-preference' });
 }
 
-// noSideways fails if anything makes the page wider than the window.
+// noSideways fails if anything makes the page wider than the window, also when it has settled.
 export async function noSideways(page, what) {
-  const [wide, width] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-  const out = await page.evaluate(() => {
-    const fits = (e) => e.getBoundingClientRect().right <= innerWidth + 1 || e.closest('pre, .table, .unseen, [popover]');
-    return [...document.querySelectorAll('main *, dialog[open] *')].filter((e) => !fits(e)).map((e) => e.outerHTML.slice(0, 120));
-  });
-  if (wide > width || out.length) throw new Error(`${what} is ${wide} px wide in ${width} px\n${out.slice(0, 3).join('\n')}`);
+  let wide, width, out;
+  for (let attempt = 0; attempt < 20; attempt++) {
+    [wide, width] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    out = await page.evaluate(() => {
+      const fits = (e) => e.getBoundingClientRect().right <= innerWidth + 1 || e.closest('pre, .table, .unseen, [popover]');
+      return [...document.querySelectorAll('main *, dialog[open] *')].filter((e) => !fits(e)).map((e) => e.outerHTML.slice(0, 120));
+    });
+    if (wide <= width && !out.length) return;
+    await page.waitForTimeout(100);
+  }
+  throw new Error(`${what} is ${wide} px wide in ${width} px\n${out.slice(0, 3).join('\n')}`);
 }
