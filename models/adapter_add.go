@@ -7,11 +7,38 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/centram/centram"
 )
+
+// KeepAdapter adds an adapter as AddAdapter does, but a copy of its file that lies where AdapterPath says, so that the file may
+// go. A copy that is there already will do: it was made, and not noted, before something ended the program. It fails with
+// centram.Conflict if another file is there.
+func (l *Library) KeepAdapter(ctx context.Context, d AdapterDraft) (Adapter, error) {
+	path, err := l.AdapterPath(d.Base, d.Name)
+	if err != nil {
+		return Adapter{}, err
+	}
+	b, err := os.ReadFile(d.Path)
+	if err != nil {
+		return Adapter{}, fmt.Errorf("read the adapter: %w", err)
+	}
+	have, err := os.ReadFile(path)
+	switch {
+	case err != nil:
+		err = writeWhole(path, b)
+	case !bytes.Equal(have, b):
+		err = centram.Errorf(centram.Conflict, "%s is there already", path)
+	}
+	if err != nil {
+		return Adapter{}, fmt.Errorf("copy the adapter: %w", err)
+	}
+	d.Path = path
+	return l.AddAdapter(ctx, d)
+}
 
 // putAdapter puts a into the list under its name, or else under one after its file that is free.
 func (l *Library) putAdapter(ctx context.Context, a Adapter) (Adapter, error) {

@@ -270,3 +270,24 @@ func TestAdaptersOutliveTheProcess(t *testing.T) {
 	f = open(t, f.dir, func(string) (Checked, error) { panic("an unchanged file is checked again") })
 	f.wantAdapters(t, "", "toy:a ready")
 }
+
+func TestAKeptAdapterDoesWithoutTheFileItWasCopiedFrom(t *testing.T) {
+	f := withToy(t)
+	path := write(t, lora(1), t.TempDir(), "trained.gguf")
+	draft := AdapterDraft{Path: path, Base: "toy", Name: "kept"}
+	for range 2 { // the second finds the copy
+		a, err := f.KeepAdapter(t.Context(), draft)
+		if err != nil || a.Path == path {
+			t.Fatalf("got %s, %v, want a copy of its own", a.Path, err)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	f.wantAdapters(t, "toy", "toy:kept ready")
+	draft.Path = write(t, lora(2), t.TempDir(), "other.gguf")
+	if _, err := f.KeepAdapter(t.Context(), draft); centram.CodeOf(err) != centram.Conflict {
+		t.Errorf("another file under that name: got %v, want Conflict", err)
+	}
+	f.wantAdapters(t, "toy", "toy:kept ready")
+}

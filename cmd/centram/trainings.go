@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,20 +40,16 @@ func (d *daemon) newTrainings(changed func(job.Job)) (*job.Queue, error) {
 // trained puts what has been learnt to use: one chats with it as MODEL:NAME. The adapter is copied, since its training may be
 // removed.
 func (d *daemon) trained(j job.Job) error {
-	path, err := d.models.AdapterPath(j.Model, j.Name)
-	if err == nil {
-		err = copyNew(path, j.Adapter())
-	}
-	if err != nil {
-		return centram.Errorf(centram.CodeOf(err), "The adapter could not be put to use: %w", err).
-			WithHint("It can still be downloaded, or added by hand: centram lora apply %s --model %s", j.Adapter(), j.Model)
-	}
 	about, err := json.Marshal(learnt{j.About, j.Progress.HeldBefore, j.Progress.HeldAfter, j.Progress.Steps, j.ID})
 	if err != nil {
 		return fmt.Errorf("encode what is known of the adapter: %w", err)
 	}
-	_, err = d.models.AddAdapter(context.Background(), models.AdapterDraft{Path: path, Base: j.Model, Name: j.Name, About: about})
-	return err
+	draft := models.AdapterDraft{Path: j.Adapter(), Base: j.Model, Name: j.Name, About: about}
+	if _, err := d.models.KeepAdapter(context.Background(), draft); err != nil {
+		return centram.Errorf(centram.CodeOf(err), "The adapter could not be put to use: %w", err).
+			WithHint("It can still be downloaded, or added by hand: centram lora apply %s --model %s", j.Adapter(), j.Model)
+	}
+	return nil
 }
 
 // learnt is what people can read about an adapter that was trained here. Losses are in nats a token.
@@ -65,25 +59,4 @@ type learnt struct {
 	HeldAfter  float64 `json:"held_out_after"`
 	Steps      int     `json:"steps"`
 	Training   string  `json:"training"`
-}
-
-// copyNew copies a file to where there is none yet, or whose copy it is already. Whoever looks sees the whole file or none.
-func copyNew(to, from string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	if have, err := os.ReadFile(to); err == nil {
-		if bytes.Equal(have, b) { // this was done, and not noted, before something ended the daemon
-			return nil
-		}
-		return centram.Errorf(centram.Conflict, "%s is there already", to)
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
-	}
-	if err := os.WriteFile(to+".part", b, 0o600); err != nil {
-		return errors.Join(err, os.Remove(to+".part"))
-	}
-	return os.Rename(to+".part", to)
 }

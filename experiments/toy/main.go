@@ -24,7 +24,7 @@ import (
 
 const (
 	conversations = 16000
-	keptAside     = 40 // each so-manieth piece of a book, and as many conversations, are for the figures at the end
+	keptAside     = 40 // one in so many pieces of a book, and as many conversations, are for the figures at the end
 	seed          = 1
 )
 
