@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -224,6 +225,12 @@ func (p *park) log(who string) *slog.Logger {
 
 func newPark(t testing.TB, seed uint64, n int, faults p2ptest.Faults) *park {
 	p := &park{t: t, net: p2ptest.New(t, seed, faults), dead: map[centram.PeerID]bool{}}
+	// In fake time, machines that wait for something for ever would beat on until the whole test run is out of time.
+	hung := time.AfterFunc(2*time.Hour, func() {
+		debug.SetTraceback("all")
+		panic(fmt.Sprintf("%s: seed %d has not ended after two hours", t.Name(), seed))
+	})
+	t.Cleanup(func() { hung.Stop() })
 	for i := range n {
 		p.start(i, n)
 	}
