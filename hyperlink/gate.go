@@ -11,3 +11,6 @@ func newGate() gate {
 
 func (g gate) Lock()   { <-g }
 func (g gate) Unlock() { g <- struct{}{} }
+
+// Pass waits until whoever has the gate leaves it.
+func (g gate) Pass() { g <- <-g }

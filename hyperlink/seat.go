@@ -237,9 +237,8 @@ func setsOf(q *wire.HLPlan) wire.Hash {
 // close returns when the batch under way is over and nothing is sent any more.
 func (s *seat) close() {
 	s.cancel(nil)
-	s.computing.Lock() // whoever comes after the batch under way sees that the chain has ended,
-	s.computing.Unlock()
-	s.wg.Wait() // but obey has to come to see it
+	s.computing.Pass() // whoever comes after the batch under way sees that the chain has ended,
+	s.wg.Wait()        // but obey has to come to see it
 }
 
 // feed computes the frames of a stream until it ends.
