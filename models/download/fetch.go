@@ -1,0 +1,443 @@
+// Package download gets the files of models from a hub, however often that is interrupted: what has come stays, in pieces
+// and in any order, and a file gets its name only when its SHA-256 is right.
+//
+// Fetch gets one file. A Queue gets models, one after the other, and remembers them over restarts.
+package download
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/models/hub"
+)
+
+// File is what is to be had.
+type File struct {
+	Path   string // where it is to be
+	Size   int64
+	SHA256 string // in hex
+}
+
+// Source gives the bytes [from, to) of a file. It fails with hub.Whole if it gives a file from its beginning only. Errors
+// that are centram.Unavailable or none of ours are worth another try.
+type Source interface {
+	Open(ctx context.Context, from, to int64) (io.ReadCloser, error)
+}
+
+// Config says how a file is fetched. The zero value is fine.
+type Config struct {
+	Dir         string        // where it lies until it is whole, on the same disk; empty means ".downloads" beside it
+	Connections int           // at once; 0 means 4
+	Stall       time.Duration // without a byte, after which a connection is given up; 0 means 30 s
+	Tries       int           // without a byte, after which it fails; 0 means 6
+	Wait        time.Duration // before the second try, four times that before the third, and so on; 0 means 0.5 s
+	Limit       *rate.Limiter // of bytes; nil means none
+	Tell        func(Progress)
+}
+
+// Progress says how far a file is. Done never falls.
+type Progress struct {
+	Stage Stage
+	Done  int64 // bytes that are here, or that are checked while Verifying
+	Total int64
+}
+
+// Stage is what is being done.
+type Stage string
+
+const (
+	Downloading Stage = "downloading"
+	Verifying   Stage = "verifying" // all bytes are here
+)
+
+const (
+	grain   = 256 << 10 // bytes that are written at once, and journalled
+	flushIn = time.Second
+	reach   = 32 << 20 // bytes that are asked for at once
+)
+
+func (c Config) withDefaults(f File) Config {
+	if c.Dir == "" {
+		c.Dir = filepath.Join(filepath.Dir(f.Path), ".downloads")
+	}
+	if c.Connections == 0 {
+		c.Connections = 4
+	}
+	if c.Stall == 0 {
+		c.Stall = 30 * time.Second
+	}
+	if c.Tries == 0 {
+		c.Tries = 6
+	}
+	if c.Wait == 0 {
+		c.Wait = 500 * time.Millisecond
+	}
+	if c.Tell == nil {
+		c.Tell = func(Progress) {}
+	}
+	return c
+}
+
+// Fetch gets a file from a source. If it was interrupted, by whatever, the next Fetch goes on with what is here. If the file
+// is here already, it is only checked. It fails with centram.Conflict if another file has the name or another process
+// fetches it, with centram.Invalid if what came is another file, of which nothing stays then, and with what the source or
+// the disk said.
+func Fetch(ctx context.Context, f File, src Source, cfg Config) error {
+	cfg = cfg.withDefaults(f)
+	if info, err := os.Stat(f.Path); err == nil {
+		return checkExisting(ctx, f, info, cfg)
+	}
+	p, err := openPartial(filepath.Join(cfg.Dir, f.SHA256), f.Size)
+	if err != nil {
+		return err
+	}
+	t := &fetch{file: f, src: src, cfg: cfg, partial: p, resumed: p.done() > 0}
+	digest, err := t.run(ctx)
+	switch {
+	case err != nil:
+		return errors.Join(err, p.close())
+	case digest != f.SHA256 && t.resumed: // a disk may have damaged what was here before
+		if err := p.remove(); err != nil {
+			return err
+		}
+		return Fetch(ctx, f, src, cfg)
+	case digest != f.SHA256:
+		err := centram.Errorf(centram.Invalid, "What came is another file than %s: its SHA-256 is %s, not %s.", filepath.Base(f.Path), digest, f.SHA256).
+			WithHint("Nothing of it was kept. Try again, or from another server (HF_ENDPOINT): somebody between here and there may have changed it.")
+		return errors.Join(err, p.remove())
+	}
+	return p.finish(f.Path)
+}
+
+// checkExisting looks whether a file that is here is the one.
+func checkExisting(ctx context.Context, f File, info os.FileInfo, cfg Config) error {
+	other := centram.Errorf(centram.Conflict, "There is another file of that name: %s", f.Path).WithHint("Move it away.")
+	if info.Size() != f.Size {
+		return other
+	}
+	digest, err := Digest(ctx, f.Path, func(done int64) { cfg.Tell(Progress{Verifying, done, f.Size}) })
+	if err == nil && digest != f.SHA256 {
+		return other
+	}
+	return err
+}
+
+// FromHub is a file of a hub as a Source.
+func FromHub(h *hub.Hub, f hub.File, size int64) Source { return hubFile{h, f, size} }
+
+type hubFile struct {
+	hub  *hub.Hub
+	file hub.File
+	size int64
+}
+
+func (f hubFile) Open(ctx context.Context, from, to int64) (io.ReadCloser, error) {
+	return f.hub.Open(ctx, f.file, f.size, from, to)
+}
+
+// fetch is one Fetch under way.
+type fetch struct {
+	file    File
+	src     Source
+	cfg     Config
+	partial *partial
+	resumed bool // some of it was here
+
+	mu       sync.Mutex
+	taken    spans // by connections, or here
+	failures int   // in a row without a byte
+	working  int   // connections
+	whole    bool  // the server gives the file from its beginning only
+	told     Progress
+}
+
+// run gets what is missing and hashes it as it comes. It returns the SHA-256 of the whole in hex.
+func (t *fetch) run(ctx context.Context) (digest string, err error) {
+	t.tell(0)
+	t.taken = append(t.taken, t.partial.have...)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		digest, err = t.hash(gctx)
+		return err
+	})
+	g.Go(func() error {
+		err := t.connect(gctx)
+		if errors.Is(err, hub.Whole) {
+			err = t.fromTheStart(gctx)
+		}
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return "", err
+	}
+	return digest, nil
+}
+
+// connect has some connections get what is missing.
+func (t *fetch) connect(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	t.working = t.cfg.Connections
+	for range t.working {
+		g.Go(func() error { return t.work(ctx) })
+	}
+	return g.Wait()
+}
+
+// work gets one part after the other.
+func (t *fetch) work(ctx context.Context) error {
+	for {
+		s, ok := t.take()
+		if !ok {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.working--
+			return nil
+		}
+		n, err := t.get(ctx, s)
+		if s.from += n; s.from < s.to {
+			t.giveBack(s)
+		}
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == nil {
+			continue
+		}
+		if again, err := t.again(ctx, err, n > 0); !again {
+			return err
+		}
+	}
+}
+
+// take returns the next part that nobody gets. Parts are taken in order, so that hashing can follow.
+func (t *fetch) take() (span, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, ok := t.taken.gap(t.file.Size)
+	if !ok {
+		return span{}, false
+	}
+	each := (t.file.Size - t.taken.total()) / int64(t.cfg.Connections)
+	s.to = min(s.to, s.from+min(max(each, 1<<20), reach))
+	t.taken = t.taken.add(s)
+	return s, true
+}
+
+// giveBack lets others get a part.
+func (t *fetch) giveBack(s span) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var rest spans
+	for _, a := range t.taken {
+		rest = rest.add(span{a.from, min(a.to, s.from)})
+		rest = rest.add(span{max(a.from, s.to), a.to})
+	}
+	t.taken = rest
+}
+
+// again says whether to go on after an error, and waits before it.
+func (t *fetch) again(ctx context.Context, err error, progress bool) (bool, error) {
+	switch code := centram.CodeOf(err); {
+	case ctx.Err() != nil:
+		return false, context.Cause(ctx)
+	case errors.Is(err, hub.Whole), code != centram.Unavailable && code != centram.Internal:
+		return false, err
+	}
+	if _, mine := errors.AsType[*diskError](err); mine {
+		return false, err
+	}
+	busy, asked := errors.AsType[hub.Busy](err)
+	t.mu.Lock()
+	if progress {
+		t.failures = 0
+	} else {
+		t.failures++
+	}
+	n := t.failures
+	if asked && t.working > 1 { // fewer connections may be welcome
+		t.working--
+		t.mu.Unlock()
+		return false, nil
+	}
+	t.mu.Unlock()
+	if n >= t.cfg.Tries {
+		return false, giveUp(err)
+	}
+	wait := max(t.cfg.Wait*time.Duration(n*n), busy.For)
+	select {
+	case <-time.After(wait):
+		return true, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// giveUp says what a person can do after the last try.
+func giveUp(err error) error {
+	if _, ok := errors.AsType[*centram.Error](err); ok {
+		return err
+	}
+	return centram.Errorf(centram.Unavailable, "The connection broke again and again: %w.", err).
+		WithHint("What came stays. Download it again when the network is better, and it goes on where it stopped.")
+}
+
+// errStalled says that nothing came for a long time.
+var errStalled = errors.New("nothing came for a while")
+
+// diskError is an error of this machine's disk, which another try would not change.
+type diskError struct{ error }
+
+func (e *diskError) Unwrap() error { return e.error }
+
+// get gets a part, and says how many bytes of its beginning have been written.
+func (t *fetch) get(ctx context.Context, s span) (written int64, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(t.cfg.Stall, func() { cancel(errStalled) })
+	defer watchdog.Stop()
+	body, err := t.src.Open(ctx, s.from, s.to)
+	if err != nil {
+		return 0, cmpCause(ctx, err)
+	}
+	defer body.Close()
+	buf := make([]byte, grain)
+	for at := s.from; at < s.to; {
+		n, err := t.fill(ctx, body, buf[:min(grain, s.to-at)], watchdog)
+		if n > 0 {
+			if err := t.partial.write(buf[:n], at); err != nil {
+				return at - s.from, &diskError{err}
+			}
+			at += int64(n)
+			t.tell(int64(n))
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return at - s.from, cmpCause(ctx, err)
+		}
+	}
+	return s.len(), nil
+}
+
+// cmpCause is why a context was cancelled, if it was, else the error that showed.
+func cmpCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// fill reads until the buffer is full, or some time has passed, so that little is lost whenever this ends.
+func (t *fetch) fill(ctx context.Context, r io.Reader, buf []byte, watchdog *time.Timer) (n int, err error) {
+	began := time.Now()
+	for n < len(buf) && err == nil && time.Since(began) < flushIn {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+		watchdog.Reset(t.cfg.Stall)
+		if m > 0 && t.cfg.Limit != nil {
+			if err := waitFor(ctx, t.cfg.Limit, m); err != nil {
+				return n, err
+			}
+			watchdog.Reset(t.cfg.Stall)
+		}
+	}
+	if n == len(buf) {
+		err = nil // what comes behind it is of no interest
+	}
+	return n, err
+}
+
+// waitFor waits until so many bytes may have come.
+func waitFor(ctx context.Context, l *rate.Limiter, n int) error {
+	for n > 0 {
+		now := min(n, l.Burst())
+		if err := l.WaitN(ctx, now); err != nil {
+			return err
+		}
+		n -= now
+	}
+	return nil
+}
+
+// fromTheStart gets the whole file in one answer, as often as it takes, from a server that cannot do otherwise.
+func (t *fetch) fromTheStart(ctx context.Context) error {
+	t.mu.Lock()
+	t.whole, t.failures, t.working = true, 0, 1
+	t.mu.Unlock()
+	for furthest := int64(0); ; {
+		n, err := t.get(ctx, span{0, t.file.Size})
+		if err == nil {
+			return nil
+		}
+		further := n > furthest
+		furthest = max(furthest, n)
+		if again, err := t.again(ctx, err, further); !again {
+			return err
+		}
+	}
+}
+
+// tell says how many bytes are here, after n more have come.
+func (t *fetch) tell(n int64) {
+	t.mu.Lock()
+	if n > 0 && !t.whole {
+		t.failures = 0
+	}
+	t.mu.Unlock()
+	t.report(Progress{Downloading, t.partial.done(), t.file.Size})
+}
+
+// report tells of progress, unless there was more already.
+func (t *fetch) report(p Progress) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p.Stage == t.told.Stage && p.Done < t.told.Done || p.Stage == Downloading && t.told.Stage == Verifying {
+		return
+	}
+	t.told = p
+	t.cfg.Tell(p)
+}
+
+// hash follows what comes without a gap.
+func (t *fetch) hash(ctx context.Context) (string, error) {
+	sum, buf := newHash(), make([]byte, 1<<20)
+	for at := int64(0); at < t.file.Size; {
+		ready, more := t.partial.prefix()
+		if at == ready {
+			select {
+			case <-more:
+				continue
+			case <-ctx.Done():
+				return "", context.Cause(ctx)
+			}
+		}
+		n, err := t.partial.data.ReadAt(buf[:min(int64(len(buf)), ready-at)], at)
+		if err != nil {
+			return "", &diskError{explain(fmt.Errorf("read what came: %w", err))}
+		}
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		sum.Write(buf[:n])
+		if at += int64(n); ready == t.file.Size {
+			t.report(Progress{Verifying, at, t.file.Size})
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
