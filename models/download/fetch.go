@@ -69,7 +69,7 @@ const (
 
 func (c Config) withDefaults(f File) Config {
 	if c.Dir == "" {
-		c.Dir = filepath.Join(filepath.Dir(f.Path), ".downloads")
+		c.Dir = filepath.Join(filepath.Dir(f.Path), Folder)
 	}
 	if c.Connections == 0 {
 		c.Connections = 4
