@@ -43,7 +43,7 @@ var allowed = map[string]struct {
 	"lora/peft":         {[]string{"", "gguf"}, "a foreign format and ours: no model is run"},
 	"lora/job":          {[]string{""}, "processes and files: what a training does, another program does"},
 	"lora/dp":           {[]string{""}, "arithmetic and dice: what is trained does not matter"},
-	"server":            {[]string{"", "chats", "engine", "identity", "lora/job", "models", "p2p", "p2p/blob", "p2p/wire", "server/web", "server/wire", "store"}, "what it needs of others are interfaces in its own files, over their plain types"},
+	"server":            {[]string{"", "chats", "engine", "identity", "lora/job", "models", "models/catalogue", "models/download", "p2p", "p2p/blob", "p2p/wire", "server/web", "server/wire", "store"}, "what it needs of others are interfaces in its own files, over their plain types"},
 	"server/openai":     {[]string{"", "engine", "models", "server/wire"}, "a wire format over the engine"},
 	"server/ollama":     {[]string{"", "engine", "models", "server/wire"}, "a wire format over the engine"},
 	"server/wire":       {[]string{"", "engine", "models"}, "what both wire formats read alike"},

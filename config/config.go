@@ -30,6 +30,8 @@ type Config struct {
 	Data           string
 	Models         string
 	Toy            string // "on" or "off"
+	Hub            string // empty for that of the environment
+	DownloadRate   int64
 	LogLevel       string
 	TLSCert        string
 	TLSKey         string

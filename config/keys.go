@@ -41,6 +41,8 @@ var keys = []Key{
 	{"data", "directory of the database; empty means the usual place", "", directory, func(c *Config) any { return &c.Data }},
 	{"models", "directory whose GGUF files appear in the list by themselves; empty means \"models\" in the data directory", "", directory, func(c *Config) any { return &c.Models }},
 	{"toy", "whether the small model that comes with Centram is in the list: on or off", "on", onOff, func(c *Config) any { return &c.Toy }},
+	{"hub", "address of the hub that models are downloaded from; empty means that of HF_ENDPOINT, or else https://huggingface.co", "", text, func(c *Config) any { return &c.Hub }},
+	{"download_rate", "bytes a second that models are downloaded with, such as 2MB; 0 means no limit", "0", size, func(c *Config) any { return &c.DownloadRate }},
 	{"log_level", "what the daemon logs: debug, info, warn or error", "info", level, func(c *Config) any { return &c.LogLevel }},
 	{"tls_cert", "certificate in PEM form, needed to let other machines in", "", directory, func(c *Config) any { return &c.TLSCert }},
 	{"tls_key", "key of the certificate", "", directory, func(c *Config) any { return &c.TLSKey }},

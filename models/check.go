@@ -45,7 +45,7 @@ func (l *Library) inspect(files []file) (Model, error) {
 	m.Template = checked.Template
 	m.License = checked.License
 	m.KVBytesPerToken = checked.KVBytesPerToken
-	m.Name = nameFor(m.Path, checked.Name)
+	m.Name = l.nameFor(m.Path, checked.Name)
 	return m, nil
 }
 

@@ -77,6 +77,8 @@ type Config struct {
 	BuiltInDir string
 	// AdapterDir is the folder of the adapters that Centram makes itself. Empty means that there is none.
 	AdapterDir string
+	// Known is what files of the catalogue are called when they appear, by their file name.
+	Known map[string]string
 	// Check looks whether a file is a model that can be run. Nil means CheckFile.
 	Check func(path string) (Checked, error)
 	// Changed is told of models and adapters that come and go, of the latter as base:name. It must not call the Library. Nil means that nobody is told.

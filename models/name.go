@@ -40,6 +40,14 @@ func fitAdapterName(name string) bool {
 	return len(name) <= maxAdapterName && name != latest && validAdapterName.MatchString(name)
 }
 
+// nameFor is the name that a file is known by, or one that is made for it.
+func (l *Library) nameFor(path, title string) string {
+	if name := l.Known[filepath.Base(path)]; name != "" {
+		return name
+	}
+	return nameFor(path, title)
+}
+
 // nameFor makes a name after the file, or if that says nothing after what the model calls itself.
 func nameFor(path, title string) string {
 	base := filepath.Base(path)

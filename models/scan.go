@@ -50,7 +50,7 @@ func (l *Library) notice(ctx context.Context, path string) error {
 	}
 	m, err := l.inspect(files)
 	if err != nil {
-		m.Name = nameFor(path, "")
+		m.Name = l.nameFor(path, "")
 	}
 	_, err = l.add(ctx, m, "")
 	return err

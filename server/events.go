@@ -8,6 +8,7 @@ import (
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/lora/job"
 	"github.com/centram/centram/models"
+	"github.com/centram/centram/models/download"
 	"github.com/centram/centram/p2p"
 )
 
@@ -75,6 +76,9 @@ func (e *Events) Library(c models.Change) {
 func (e *Events) Peer(c p2p.Change) {
 	e.publish("peer", PeerEvent{ID: c.Peer.String(), Change: c.Kind})
 }
+
+// Download passes on what happened to a download, and how far it is.
+func (e *Events) Download(j download.Job) { e.publish("download", presentDownload(j)) }
 
 // Training passes on what happened to a training, and how far it is.
 func (e *Events) Training(j job.Job) { e.publish("training", presentTraining(j)) }

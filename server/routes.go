@@ -62,13 +62,14 @@ func (s *Server) registerNative(e *echo.Echo) {
 	get(api, "/health", "Whether the daemon takes requests", s.getHealth)
 	get(api, "/version", "What this program is", s.getVersion)
 	post(api, "/session", "Open a page session", http.StatusCreated, s.openSession)
-	streams(api, http.MethodGet, "/events", "News of models, chats, messages, peers and trainings", newsEvents, s.getEvents)
+	streams(api, http.MethodGet, "/events", "News of models, chats, messages, peers, trainings and downloads", newsEvents, s.getEvents)
 	s.nativeModels(api)
 	s.nativeChats(api)
 	s.nativePeers(api)
 	s.nativeBlobs(api)
 	s.nativeHyperlink(api)
 	s.nativeTrainings(api)
+	s.nativeDownloads(api)
 	e.GET(nativePrefix+"/openapi.json", describe(api))
 }
 
@@ -129,6 +130,16 @@ func (s *Server) nativeHyperlink(api huma.API) {
 	post(api, "/hyperlink/down", "Take a model out of the memory of all machines", http.StatusOK, s.downHyperlink)
 }
 
+func (s *Server) nativeDownloads(api huma.API) {
+	get(api, "/catalogue", "List or search the models that can be downloaded", s.listOffers)
+	get(api, "/downloads", "List the downloads of models", s.listDownloads)
+	post(api, "/downloads", "Download a model", http.StatusCreated, s.startDownload)
+	get(api, "/downloads/{name}", "Show how far a download is", s.getDownload)
+	remove(api, "/downloads/{name}", "Cancel a download, and remove what is here of it", s.deleteDownload)
+	post(api, "/downloads/{name}/pause", "Stop a download, of which what is here stays", http.StatusOK, s.pauseDownload)
+	post(api, "/downloads/{name}/resume", "Have a download go on", http.StatusOK, s.resumeDownload)
+}
+
 func (s *Server) nativeTrainings(api huma.API) {
 	get(api, "/trainings", "List the trainings", s.listTrainings)
 	post(api, "/trainings", "Have a model learn from texts or conversations", http.StatusCreated, s.createTraining)
@@ -181,7 +192,7 @@ func streams[I any](api huma.API, method, path, summary string, events map[strin
 
 // newsEvents and answerEvents are the events of the two streams.
 var (
-	newsEvents   = map[string]any{"model": ModelEvent{}, "chat": ChatEvent{}, "message": MessageEvent{}, "peer": PeerEvent{}, "training": Training{}}
+	newsEvents   = map[string]any{"model": ModelEvent{}, "chat": ChatEvent{}, "message": MessageEvent{}, "peer": PeerEvent{}, "training": Training{}, "download": Download{}}
 	answerEvents = map[string]any{
 		"progress": progressEvent{}, "loading": loadingEvent{}, "queued": struct{}{}, "delta": deltaEvent{},
 		"done": chats.Message{},

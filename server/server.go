@@ -48,6 +48,9 @@ type Config struct {
 	Settings Settings
 	// Trainings are those of this node. Nil means that it does not train.
 	Trainings Trainings
+	// Shelf is what can be downloaded, and Downloads is what is. Nil means that this node downloads nothing.
+	Shelf     Shelf
+	Downloads Downloads
 	// Events brings the news of the engine and the models to listeners. Nil means that there are none but the server's.
 	Events  *Events
 	Version Version

@@ -76,6 +76,9 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
+// printJSONLine writes v as one of several.
+func (a *app) printJSONLine(v any) error { return json.NewEncoder(a.out).Encode(v) }
+
 // hint tells a person something that is no result.
 func (a *app) hint(format string, args ...any) {
 	if !a.quiet {

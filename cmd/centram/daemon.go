@@ -21,6 +21,7 @@ import (
 	"github.com/centram/centram/llama"
 	"github.com/centram/centram/lora/job"
 	"github.com/centram/centram/models"
+	"github.com/centram/centram/models/download"
 	"github.com/centram/centram/server"
 	"github.com/centram/centram/server/ollama"
 	"github.com/centram/centram/server/openai"
@@ -35,17 +36,19 @@ const grace = 10 * time.Second
 
 // daemon is all of Centram, put together.
 type daemon struct {
-	app     *app
-	log     *slog.Logger
-	lock    *dataLock
-	db      *store.DB
-	models  *models.Library
-	engine  *engine.Engine
-	network *network
-	jobs    *job.Queue
-	server  *server.Server
-	first   string // model to load at the start, or empty
-	settled atomic.Bool
+	app       *app
+	log       *slog.Logger
+	lock      *dataLock
+	db        *store.DB
+	models    *models.Library
+	engine    *engine.Engine
+	network   *network
+	jobs      *job.Queue
+	orders    *download.Orders // nil if nothing can be downloaded
+	downloads *download.Queue
+	server    *server.Server
+	first     string // model to load at the start, or empty
+	settled   atomic.Bool
 }
 
 // newDaemon opens the parts from the bottom up. What it has opened is closed again if one of them fails.
@@ -80,6 +83,9 @@ func (a *app) newDaemon(ctx context.Context) (_ *daemon, err error) {
 	d.engine = engine.New(engineConfig(a.cfg, d.models, d.network.pool, events.Engine))
 	d.network.resident = d.resident
 	if d.jobs, err = d.newTrainings(events.Training); err != nil {
+		return nil, err
+	}
+	if err := d.newDownloads(events.Download); err != nil {
 		return nil, err
 	}
 	settings := preferences{store.Settings{DB: d.db.DB}, d.first}
@@ -243,7 +249,7 @@ func memoryBudget(cfg *config.Config) uint64 {
 
 func (d *daemon) serverConfig(token string, settings server.Settings, events *server.Events) server.Config {
 	cfg, version := d.app.cfg, buildVersion()
-	return server.Config{
+	out := server.Config{
 		Addr: cfg.Listen, TLSCert: cfg.TLSCert, TLSKey: cfg.TLSKey,
 		Token: token, AllowedHosts: cfg.AllowedHosts, AllowedOrigins: cfg.AllowedOrigins,
 		Engine: d.engine, Models: d.models, Chats: chats.New(chats.Config{DB: d.db.DB}), Settings: settings,
@@ -271,6 +277,10 @@ func (d *daemon) serverConfig(token string, settings server.Settings, events *se
 		Ready: d.settled.Load,
 		Log:   d.log,
 	}
+	if d.orders != nil {
+		out.Shelf, out.Downloads = d.orders, d.downloads
+	}
+	return out
 }
 
 // Run serves until ctx ends. The first part that fails ends all others.
@@ -286,6 +296,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	g.Go(func() error { return d.models.Run(running) })
 	g.Go(func() error { return d.network.Run(running) })
 	g.Go(func() error { return d.jobs.Run(running) })
+	g.Go(func() error { return d.downloads.Run(running) })
 	g.Go(func() error { return d.settle(running) })
 	d.announce(ctx)
 

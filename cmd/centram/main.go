@@ -20,6 +20,7 @@ const (
 	exitUsage
 	exitNoDaemon
 	exitNotFound
+	exitLicense
 )
 
 func main() {
@@ -51,6 +52,8 @@ func exitCode(err error) int {
 		return exitNoDaemon
 	case centram.CodeOf(err) == centram.NotFound:
 		return exitNotFound
+	case notAgreed(err):
+		return exitLicense
 	}
 	return exitFailed
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/models/catalogue"
+	"github.com/centram/centram/models/hub/hubtest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -39,6 +42,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"toy":     makeToy,
 			"adapter": makeAdapter,
+			"hub":     func(ts *testscript.TestScript, _ bool, args []string) { startHub(t, ts, args) },
 			"ready":   waitReady,
 			"code":    wantCode,
 			"number":  wantNumber,
@@ -60,6 +64,31 @@ func freeAddress() string {
 
 // makeToy writes a model of random weights: toy FILE [SEED].
 func makeToy(ts *testscript.TestScript, _ bool, args []string) { makeRandom(ts, args, gguf.Generate) }
+
+// startHub starts a hub that has a model, and describes it in the owner's catalogue, as tiny and, with a licence that has to be
+// agreed to, as strict: hub FILE [SLOW].
+func startHub(t *testing.T, ts *testscript.TestScript, args []string) {
+	b, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	var faults hubtest.Faults
+	if len(args) > 1 {
+		faults.Slow, err = time.ParseDuration(args[1])
+		ts.Check(err)
+	}
+	h := hubtest.New(t, 1, faults)
+	entry := func(name, license string) catalogue.Entry {
+		path := name + ".Q4.gguf"
+		return catalogue.Entry{
+			Name: name, Title: "The " + name + " model", Kind: catalogue.Test, Repo: "open/models", License: license,
+			Files: []catalogue.File{{Path: path, Size: int64(len(b)), SHA256: h.Add("open/models", path, b)}},
+		}
+	}
+	list, err := json.Marshal(map[string]any{"models": []catalogue.Entry{entry("tiny", "mit"), entry("strict", "qwen-research")}})
+	ts.Check(err)
+	ts.Check(os.MkdirAll(ts.MkAbs("home"), 0o700))
+	ts.Check(os.WriteFile(ts.MkAbs("home/catalogue.json"), list, 0o600))
+	ts.Setenv("HF_ENDPOINT", h.URL)
+}
 
 // makeAdapter writes an adapter of such a model: adapter FILE [SEED].
 func makeAdapter(ts *testscript.TestScript, _ bool, args []string) {

@@ -24,7 +24,13 @@ func (a *app) newProgress(what string) *progress {
 }
 
 // show may be called from any goroutine. What is done never falls.
-func (p *progress) show(done float64) {
+func (p *progress) show(done float64) { p.showWith(done, "") }
+
+// showWith shows a few words more.
+func (p *progress) showWith(done float64, words string) {
+	if words != "" {
+		words = " " + words
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -35,12 +41,12 @@ func (p *progress) show(done float64) {
 		if now.Sub(p.shown) < 60*time.Millisecond {
 			return
 		}
-		fmt.Fprintf(p.app.err, "\r%s: %3.0f %%\x1b[K", p.what, 100*done)
+		fmt.Fprintf(p.app.err, "\r%s: %3.0f %%%s\x1b[K", p.what, 100*done, words)
 		p.shown, p.dirty = now, true
 		return
 	}
 	if tenth := int(10 * done); tenth > p.tenth && now.Sub(p.began) > 5*time.Second {
-		fmt.Fprintf(p.app.err, "%s: %d %%\n", p.what, 10*tenth)
+		fmt.Fprintf(p.app.err, "%s: %d %%%s\n", p.what, 10*tenth, words)
 		p.tenth = tenth
 	}
 }

@@ -138,6 +138,15 @@ func (c *Catalogue) Find(name string) (Entry, error) {
 	return Entry{}, err.WithHint("See all with: centram model search")
 }
 
+// Names are the names of entries by that of their first file, by which a model is imported.
+func (c *Catalogue) Names() map[string]string {
+	out := map[string]string{}
+	for _, e := range c.entries {
+		out[e.Files[0].Name()] = e.Name
+	}
+	return out
+}
+
 // Search returns the entries in which each of the words occurs, or all if there are no words.
 func (c *Catalogue) Search(words ...string) []Entry {
 	var out []Entry

@@ -51,11 +51,7 @@ func Ask(ctx context.Context, h *hub.Hub, text string) (Model, error) {
 	paths := []string{m[2]}
 	if part := partName.FindStringSubmatch(m[2]); part != nil {
 		out.Name = strings.ToLower(filepath.Base(part[1]))
-		count, _ := strconv.Atoi(part[3])
-		paths = nil
-		for i := range min(count, 512) {
-			paths = append(paths, fmt.Sprintf("%s-%05d-of-%s.gguf", part[1], i+1, part[3]))
-		}
+		paths = parts(part)
 	}
 	for _, path := range paths {
 		found, err := h.Head(ctx, hub.File{Repo: out.Repo, Revision: out.Revision, Path: path})
@@ -73,6 +69,28 @@ func Ask(ctx context.Context, h *hub.Hub, text string) (Model, error) {
 		out.Files = append(out.Files, f)
 	}
 	return out, nil
+}
+
+// PartsOf are the paths of all files of a model, by that of its first.
+func PartsOf(path string) []string {
+	part := partName.FindStringSubmatch(filepath.Base(path))
+	if part == nil {
+		return []string{path}
+	}
+	var all []string
+	for _, name := range parts(part) {
+		all = append(all, filepath.Join(filepath.Dir(path), name))
+	}
+	return all
+}
+
+// parts are the names of all parts, by how one of them matches.
+func parts(part []string) (names []string) {
+	count, _ := strconv.Atoi(part[3])
+	for i := range min(count, 512) {
+		names = append(names, fmt.Sprintf("%s-%05d-of-%s.gguf", part[1], i+1, part[3]))
+	}
+	return names
 }
 
 // Bytes is the number of bytes of a model.

@@ -1,0 +1,334 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/models/catalogue"
+	"github.com/centram/centram/models/download"
+	"github.com/centram/centram/server"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) searchCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "search [WORD...]", Short: "List the models that can be downloaded",
+		Long: "List the models that can be downloaded. More can be described in catalogue.json beside the settings file.",
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		orders, err := a.newOrders()
+		if err != nil {
+			return err
+		}
+		offers, err := orders.Offers(args...)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return a.printJSON(map[string]any{"models": offers})
+		}
+		if len(offers) == 0 {
+			a.hint("Nothing has these words. See all with: centram model search")
+			return nil
+		}
+		rows := [][]string{{"NAME", "FOR", "PARAMETERS", "SIZE", "MEMORY", "LICENSE"}}
+		for _, o := range offers {
+			license := o.License.Title
+			if !o.License.Commercial {
+				license += " (not to earn money)"
+			}
+			if o.Unsupported != "" {
+				license = "cannot be run: " + o.Unsupported
+			}
+			rows = append(rows, []string{o.Name, string(o.Kind), o.Parameters, bytesText(o.Bytes()), bytesText(o.Memory(8192)), license})
+		}
+		return table(a.out, rows)
+	}
+	return cmd
+}
+
+func (a *app) downloadCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "download NAME | OWNER/REPO/FILE.gguf[@REVISION]", Aliases: []string{"pull"}, Short: "Download a model", Args: cobra.ExactArgs(1),
+		Long: `Download a model of the catalogue, or a file of Hugging Face. What has come stays if it is interrupted, and the same
+command goes on with it. HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE and HTTPS_PROXY mean what they do elsewhere.`,
+		ValidArgsFunction: a.completeCatalogue,
+	}
+	accept := cmd.Flags().Bool("accept-license", false, "agree to the model's license")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return a.download(ctx, args[0], *accept, *asJSON)
+	}
+	return cmd
+}
+
+func (a *app) completeCatalogue(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	if len(args) > 0 || a.start(cmd) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	c, err := catalogue.Load(a.additions())
+	if err == nil {
+		for _, e := range c.All() {
+			names = append(names, e.Name+"\t"+e.Title)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// download has the daemon download a model, if there is one, or does it itself. A person is asked to agree to a licence.
+func (a *app) download(ctx context.Context, name string, accept, asJSON bool) error {
+	get := a.downloadHere
+	c, err := a.ownDaemon(ctx)
+	switch {
+	case err == nil:
+		get = func(ctx context.Context, name string, accept bool, tell func(server.Download)) (string, error) {
+			return a.downloadThere(ctx, c, name, accept, tell)
+		}
+	case !errors.Is(err, errNoDaemon):
+		return err
+	}
+	bar := a.newProgress(name)
+	tell := bar.download
+	if asJSON {
+		tell = func(d server.Download) { _ = a.printJSONLine(d) }
+	}
+	model, err := get(ctx, name, accept, tell)
+	if notAgreed(err) && !accept && terminal(a.in) && !asJSON {
+		fmt.Fprintln(a.err, err)
+		fmt.Fprintln(a.err, centram.HintOf(err))
+		if !a.ask("Do you agree?") {
+			return err
+		}
+		model, err = get(ctx, name, true, tell)
+	}
+	bar.clear()
+	if ctx.Err() != nil {
+		return centram.Errorf(centram.Unavailable, "The download was stopped.").
+			WithHint("What has come stays. Go on with: centram model download %s", name)
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return a.printJSONLine(map[string]string{"model": model})
+	}
+	fmt.Fprintln(a.out, model)
+	a.hint("Chat with it: centram chat --model %s", model)
+	return nil
+}
+
+// notAgreed says whether a licence has to be agreed to first.
+func notAgreed(err error) bool {
+	e, ok := errors.AsType[*centram.Error](err)
+	return ok && e.Code == centram.Forbidden && e.Details["license"] != nil
+}
+
+// downloadHere downloads in this process.
+func (a *app) downloadHere(ctx context.Context, name string, accept bool, tell func(server.Download)) (string, error) {
+	orders, err := a.newOrders()
+	if err != nil {
+		return "", err
+	}
+	m, err := orders.Take(ctx, name, accept)
+	if err != nil {
+		return "", err
+	}
+	l, err := a.ownLibrary(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	if have, err := l.library.Resolve(ctx, m.Name); err == nil {
+		return have.Name, nil
+	}
+	cfg, speed := a.fetchConfig(), speedometer{}
+	cfg.Tell = func(p download.Progress) {
+		tell(server.Download{
+			Name: m.Name, Title: m.Title, State: download.Running, Stage: p.Stage, DoneBytes: p.Done, TotalBytes: p.Total, BytesPerSecond: speed.add(p.Done),
+		})
+	}
+	path, err := m.Fetch(ctx, orders.Hub, a.cfg.Models, cfg)
+	if err != nil {
+		return "", err
+	}
+	return keep(ctx, l.library, m, path)
+}
+
+// speedometer is how fast something has come on the whole.
+type speedometer struct {
+	began time.Time
+	from  int64
+}
+
+func (s *speedometer) add(done int64) float64 {
+	if s.began.IsZero() || done < s.from {
+		s.began, s.from = time.Now(), done
+	}
+	if took := time.Since(s.began).Seconds(); took > 0.5 {
+		return float64(done-s.from) / took
+	}
+	return 0
+}
+
+// downloadThere has the daemon download, and follows it. If this ends first, it is paused.
+func (a *app) downloadThere(ctx context.Context, c *client, name string, accept bool, tell func(server.Download)) (string, error) {
+	var d server.Download
+	err := c.do(ctx, http.MethodPost, "/api/v1/downloads", map[string]any{"model": name, "accept_license": accept}, &d)
+	if centram.CodeOf(err) == centram.Conflict {
+		err = c.do(ctx, http.MethodGet, "/api/v1/downloads/"+url.PathEscape(name), nil, &d) // it is under way
+		if centram.CodeOf(err) == centram.NotFound {
+			var m server.Model
+			err = c.do(ctx, http.MethodGet, modelPath(name), nil, &m) // it is here
+			return m.Name, err
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	path := "/api/v1/downloads/" + url.PathEscape(d.Name)
+	for {
+		switch d.State {
+		case download.Ready:
+			return d.Model, nil
+		case download.Failed:
+			return "", &centram.Error{Code: d.Error.Code, Message: d.Error.Message, Hint: d.Error.Hint}
+		case download.Paused:
+			return "", centram.Errorf(centram.Unavailable, "The download was paused.").WithHint("Go on with: centram model download %s", name)
+		}
+		tell(d)
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			return "", errors.Join(ctx.Err(), c.do(context.WithoutCancel(ctx), http.MethodPost, path+"/pause", nil, nil))
+		}
+		err := c.do(ctx, http.MethodGet, path, nil, &d)
+		if centram.CodeOf(err) == centram.NotFound {
+			return "", centram.Errorf(centram.Unavailable, "The download was cancelled.")
+		}
+		if err != nil && ctx.Err() == nil {
+			return "", err
+		}
+	}
+}
+
+// download shows how far a download is.
+func (p *progress) download(d server.Download) {
+	text := string(d.Stage)
+	if d.State == download.Queued {
+		text = "waiting for others"
+	}
+	text += fmt.Sprintf(", %s of %s", bytesText(d.DoneBytes), bytesText(d.TotalBytes))
+	if d.Stage == download.Downloading && d.BytesPerSecond > 0 {
+		left := time.Duration(float64(d.TotalBytes-d.DoneBytes) / d.BytesPerSecond * float64(time.Second))
+		text += fmt.Sprintf(", %s/s, %v left", bytesText(int64(d.BytesPerSecond)), left.Round(time.Second))
+	}
+	p.showWith(float64(d.DoneBytes)/float64(max(d.TotalBytes, 1)), text)
+}
+
+func (a *app) verifyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "verify [NAME]", Short: "Check that the files of models are what they were", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeModels,
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		l, err := a.ownLibrary(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		list, err := l.List(cmd.Context())
+		if len(args) == 1 {
+			var m server.Model
+			m, err = l.Get(cmd.Context(), args[0])
+			list = []server.Model{m}
+		}
+		if err != nil {
+			return err
+		}
+		known, err := catalogue.Load(a.additions())
+		if err != nil {
+			return err
+		}
+		return a.verify(cmd.Context(), list, known, *asJSON)
+	}
+	return cmd
+}
+
+// verified is what a file was found to be.
+type verified struct {
+	Model  string `json:"model"`
+	File   string `json:"file"`
+	SHA256 string `json:"sha256"`
+	Want   string `json:"want,omitempty"` // of the catalogue
+	Error  string `json:"error,omitempty"`
+}
+
+func (a *app) verify(ctx context.Context, list []server.Model, known *catalogue.Catalogue, asJSON bool) error {
+	hashes := map[string]string{}
+	for _, e := range known.All() {
+		for _, f := range e.Files {
+			hashes[f.Name()] = f.SHA256
+		}
+	}
+	var all []verified
+	wrong := 0
+	for _, m := range list {
+		for _, path := range download.PartsOf(m.Path) {
+			v := verified{Model: m.Name, File: path, Want: hashes[filepath.Base(path)]}
+			bar := a.newProgress("Hashing " + filepath.Base(path))
+			digest, err := download.Digest(ctx, path, func(done int64) { bar.show(float64(done) / float64(max(m.SizeBytes, 1))) })
+			bar.clear()
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if v.SHA256 = digest; err != nil {
+				v.Error = err.Error()
+			}
+			if err != nil || v.Want != "" && v.Want != digest {
+				wrong++
+			}
+			all = append(all, v)
+		}
+	}
+	if asJSON {
+		if err := a.printJSON(map[string]any{"files": all}); err != nil {
+			return err
+		}
+	} else if err := table(a.out, verifiedRows(all)); err != nil {
+		return err
+	}
+	if wrong > 0 {
+		return centram.Errorf(centram.Invalid, "%s not what it should be.", plural(wrong, "file")+map[bool]string{true: " is", false: " are"}[wrong == 1]).
+			WithHint("Remove the model with its file and download it again: centram model rm --file NAME")
+	}
+	return nil
+}
+
+func verifiedRows(all []verified) [][]string {
+	rows := [][]string{{"MODEL", "FILE", "SHA-256", "IS"}}
+	for _, v := range all {
+		is := "not in the catalogue"
+		switch {
+		case v.Error != "":
+			is = v.Error
+		case v.Want == v.SHA256:
+			is = "right"
+		case v.Want != "":
+			is = "WRONG"
+		}
+		rows = append(rows, []string{v.Model, filepath.Base(v.File), v.SHA256, is})
+	}
+	return rows
+}
