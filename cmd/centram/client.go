@@ -185,7 +185,7 @@ func readEvents(r io.Reader, take func(event string, data []byte) (done bool, er
 func (c *client) refusal(resp *http.Response) error {
 	e := &centram.Error{Code: server.CodeOfStatus(resp.StatusCode)}
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	e.Message, e.Hint = refusalText(b)
+	e.Message, e.Hint, e.Details = refusalText(b)
 	if e.Message == "" {
 		e.Message = fmt.Sprintf("The daemon answered %s.", resp.Status)
 	}
@@ -196,17 +196,18 @@ func (c *client) refusal(resp *http.Response) error {
 	return e
 }
 
-func refusalText(body []byte) (message, hint string) {
+func refusalText(body []byte) (message, hint string, details map[string]any) {
 	var said struct {
 		Error struct {
-			Message string `json:"message"`
-			Hint    string `json:"hint"`
+			Message string         `json:"message"`
+			Hint    string         `json:"hint"`
+			Details map[string]any `json:"details"`
 		} `json:"error"`
 	}
 	if json.Unmarshal(body, &said) != nil {
-		return "", ""
+		return "", "", nil
 	}
-	return said.Error.Message, said.Error.Hint
+	return said.Error.Message, said.Error.Hint, said.Error.Details
 }
 
 func peerPath(name string) string { return "/api/v1/peers/" + url.PathEscape(name) }

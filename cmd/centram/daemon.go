@@ -71,7 +71,12 @@ func (a *app) newDaemon(ctx context.Context) (_ *daemon, err error) {
 	}
 	events := server.NewEvents()
 	library := a.modelsConfig(d.db)
-	library.Changed = events.Library
+	library.Changed = func(c models.Change) {
+		events.Library(c)
+		if d.network != nil { // else it looks at them all when it starts
+			d.network.noticed()
+		}
+	}
 	d.models, err = models.New(ctx, library)
 	if err != nil {
 		return nil, err
@@ -80,6 +85,7 @@ func (a *app) newDaemon(ctx context.Context) (_ *daemon, err error) {
 		return nil, err
 	}
 	d.network = d.newNetwork(ctx, events)
+	d.network.models = d.models
 	d.engine = engine.New(engineConfig(a.cfg, d.models, d.network.pool, events.Engine))
 	d.network.resident = d.resident
 	if d.jobs, err = d.newTrainings(events.Training); err != nil {

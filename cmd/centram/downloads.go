@@ -49,8 +49,10 @@ func (d *daemon) newDownloads(changed func(download.Job)) error {
 		d.log.Warn("Models cannot be downloaded", "err", err)
 		orders.Hub = nil
 	}
+	fetch := d.app.fetchConfig()
+	fetch.Near = d.network.near
 	queue, err := download.NewQueue(download.QueueConfig{
-		Hub: orders.Hub, Folder: d.app.cfg.Models, Fetch: d.app.fetchConfig(), Changed: changed, Log: d.log,
+		Hub: orders.Hub, Folder: d.app.cfg.Models, Fetch: fetch, Changed: changed, Log: d.log,
 		Done: func(ctx context.Context, m download.Model, path string) (string, error) {
 			return keep(ctx, d.models, m, path)
 		},

@@ -45,9 +45,11 @@ type network struct {
 	files   *transfer.Service
 	pool    *pool.Pool // nil without blobs
 	layers  *weights.Store
+	shared  chan struct{} // has a value when there may be a model that others can have
 	metrics *prometheus.Registry
 	ran     bool
 
+	models *models.Library
 	// resident is the memory that models of this machine take. It is set before the network runs.
 	resident func() uint64
 
@@ -58,7 +60,7 @@ type network struct {
 // newNetwork takes the port for other nodes, or notes why that cannot be.
 func (d *daemon) newNetwork(ctx context.Context, events *server.Events) *network {
 	cfg := d.app.cfg
-	n := &network{app: d.app, log: d.log, metrics: prometheus.NewRegistry()}
+	n := &network{app: d.app, log: d.log, metrics: prometheus.NewRegistry(), shared: make(chan struct{}, 1)}
 	var err error
 	n.blobs, err = blob.New(blob.Config{Dir: filepath.Join(cfg.Data, "blobs"), Quota: cfg.BlobQuota})
 	if err != nil {
@@ -339,6 +341,7 @@ func (n *network) Run(ctx context.Context) error {
 	g.Go(func() error { return n.peers.Run(running) })
 	if n.files != nil {
 		g.Go(func() error { return n.files.Run(running) })
+		g.Go(func() error { return n.shareModels(running) })
 	}
 	if n.pool != nil {
 		g.Go(func() error { return n.pool.Run(running) })

@@ -110,7 +110,7 @@ func (a *answer) take(data []byte, emit func(string) error) error {
 		return fmt.Errorf("read the daemon's answer: %w", err)
 	}
 	if c.Error != nil {
-		message, _ := refusalText(data)
+		message, _, _ := refusalText(data)
 		return centram.Errorf(centram.Unavailable, "%s", strings.TrimSpace(message)).WithHint("Look for the cause with: centram doctor")
 	}
 	if c.Model != "" {

@@ -106,9 +106,9 @@ func TestAListThatCannotBeIsRefusedWithTheReason(t *testing.T) {
 		return `{"models": [{"name": "x", "repo": "a/b", "license": "mit", "files": [{"path": "` + path + `", "size": 5, "sha256": "` + sum + `"}]}]}`
 	}
 	for list, reason := range map[string]string{
-		`{`:               "EOF",
-		`{"modells": []}`: "modells",
-		`{"models": [{"name": "X"}]}`:                         "name",
+		`{`:                           "EOF",
+		`{"modells": []}`:             "modells",
+		`{"models": [{"name": "X"}]}`: "name",
 		`{"models": [{"name": "x", "repo": "../.."}]}`:        "repository",
 		`{"models": [{"name": "x", "repo": "a/b"}]}`:          "files",
 		file("../x.gguf", sum):                                "path",

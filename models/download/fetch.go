@@ -43,8 +43,13 @@ type Config struct {
 	Tries       int           // without a byte, after which it fails; 0 means 6
 	Wait        time.Duration // before the second try, four times that before the third, and so on; 0 means 0.5 s
 	Limit       *rate.Limiter // of bytes; nil means none
+	Near        Near          // asked before the source; nil means nobody
 	Tell        func(Progress)
 }
+
+// Near gets a file from nearer than the source, such as from another machine in the house, if somebody there has it. What it
+// puts in place has to be checked. It is false if nobody has it, or it did not come whole.
+type Near func(ctx context.Context, f File, tell func(Progress)) bool
 
 // Progress says how far a file is. Done never falls.
 type Progress struct {
@@ -98,13 +103,24 @@ func Fetch(ctx context.Context, f File, src Source, cfg Config) error {
 	if info, err := os.Stat(f.Path); err == nil {
 		return checkExisting(ctx, f, info, cfg)
 	}
-	p, err := openPartial(filepath.Join(cfg.Dir, f.SHA256), f.Size)
+	base := filepath.Join(cfg.Dir, f.SHA256)
+	if cfg.Near != nil {
+		if cfg.Near(ctx, f, cfg.Tell) {
+			return Discard(cfg.Dir, f.SHA256)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	p, err := openPartial(base, f.Size)
 	if err != nil {
 		return err
 	}
 	t := &fetch{file: f, src: src, cfg: cfg, partial: p, resumed: p.done() > 0}
 	digest, err := t.run(ctx)
 	switch {
+	case err != nil && p.done() == 0:
+		return errors.Join(err, p.remove())
 	case err != nil:
 		return errors.Join(err, p.close())
 	case digest != f.SHA256 && t.resumed: // a disk may have damaged what was here before

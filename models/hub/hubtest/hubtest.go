@@ -44,6 +44,7 @@ type Hub struct {
 	rng    *rand.Rand
 	faults Faults
 	files  map[string][]byte // by REPO/PATH
+	sums   map[string]string // their SHA-256 in hex
 	links  map[string]string // the signed ones that hold, and of which file
 	sent   map[string]int64  // bytes of files
 	asked  []string
@@ -55,7 +56,7 @@ type Hub struct {
 func New(t testing.TB, seed uint64, faults Faults) *Hub {
 	h := &Hub{
 		Commit: strings.Repeat("c0ffee00", 5), rng: rand.New(rand.NewPCG(seed, 6)), faults: faults,
-		files: map[string][]byte{}, links: map[string]string{}, sent: map[string]int64{},
+		files: map[string][]byte{}, sums: map[string]string{}, links: map[string]string{}, sent: map[string]int64{},
 	}
 	h.cdn = serve(t, h.serveBytes)
 	h.URL = serve(t, h.serveHub)
@@ -66,7 +67,7 @@ func New(t testing.TB, seed uint64, faults Faults) *Hub {
 func serve(t testing.TB, f http.HandlerFunc) string {
 	s := httptest.NewUnstartedServer(f)
 	s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10)
+		_ = c.(*net.TCPConn).SetWriteBuffer(256 << 10)
 		return ctx
 	}
 	s.Start()
@@ -81,8 +82,8 @@ func serve(t testing.TB, f http.HandlerFunc) string {
 func (h *Hub) Add(repo, path string, content []byte) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.files[repo+"/"+path] = content
-	return digest(content)
+	h.files[repo+"/"+path], h.sums[repo+"/"+path] = content, digest(content)
+	return h.sums[repo+"/"+path]
 }
 
 func digest(b []byte) string {
@@ -144,7 +145,7 @@ func (h *Hub) serveHub(w http.ResponseWriter, r *http.Request) {
 	h.links[link] = name
 	w.Header().Set("X-Repo-Commit", h.Commit)
 	if !h.faults.NoSizes {
-		w.Header().Set("X-Linked-Etag", `"`+digest(content)+`"`)
+		w.Header().Set("X-Linked-Etag", `"`+h.sums[name]+`"`)
 		w.Header().Set("X-Linked-Size", strconv.Itoa(len(content)))
 	}
 	w.Header().Set("Location", h.cdn+link)
@@ -156,7 +157,7 @@ func (h *Hub) tree(w http.ResponseWriter, repo string) {
 	for name, content := range h.files {
 		if path, ok := strings.CutPrefix(name, repo+"/"); ok {
 			list = append(list, map[string]any{
-				"type": "file", "path": path, "size": len(content), "lfs": map[string]any{"oid": digest(content), "size": len(content)},
+				"type": "file", "path": path, "size": len(content), "lfs": map[string]any{"oid": h.sums[name], "size": len(content)},
 			})
 		}
 	}
