@@ -16,7 +16,7 @@ build/lint.sh
 step "Go tests"
 CENTRAM_REFERENCE=1 go test ${SHORT:+-short} -timeout 20m ./...
 step "Go tests of what runs many goroutines, under the race detector"
-go test -race -short -timeout 20m ./engine ./hyperlink/... ./server/... ./p2p/... ./lora/job
+go test -race -short -timeout 20m ./engine ./hyperlink/... ./server/... ./p2p/... ./lora/job ./models/download
 step "hostile bytes of peers, ten seconds a target"
 build/fuzz.sh 10s p2p
 step "web tests"

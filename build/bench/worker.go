@@ -22,7 +22,7 @@ type worker struct {
 }
 
 // roles are what a worker can be.
-var roles = map[string]func(setup string) error{"head": runHead, "stage": runStage}
+var roles = map[string]func(setup string) error{"head": runHead, "stage": runStage, "fetch": runFetch}
 
 // anyCore lets a worker run where it may.
 const anyCore = -1
