@@ -5,11 +5,12 @@ import "fmt"
 // Type is how a tensor's values are stored, numbered as in ggml.
 type Type uint32
 
-// The types that the package itself makes. A file may hold any type that ggml knows.
+// The types that are made here. A file may hold any type that ggml knows.
 const (
 	F32  Type = 0
 	F16  Type = 1
 	Q8_0 Type = 8
+	BF16 Type = 30
 )
 
 // Known reports whether ggml knows t. Numbers of types that ggml has dropped are not known.

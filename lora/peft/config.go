@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/hf"
 )
 
 // config is what an adapter_config.json says that matters here.
@@ -67,7 +68,7 @@ func readConfig(path string) (config, error) {
 }
 
 func parseConfig(path string, raw []byte) (config, error) {
-	fields, err := object(raw)
+	fields, err := hf.Object(raw)
 	if err != nil {
 		return config{}, bad("%s %w", path, err).WithHint("It is the file that PEFT's save_pretrained writes.")
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/hf"
 )
 
 // ExportConfig says how an adapter is exported.
@@ -57,7 +58,7 @@ func Export(path, dir string, base gguf.Summary, cfg ExportConfig) error {
 }
 
 // halves are the tensors to be written, and the rank of each module.
-func halves(f *gguf.File, sum gguf.AdapterSummary, base gguf.Summary) (out []tensorData, ranks map[string]int, err error) {
+func halves(f *gguf.File, sum gguf.AdapterSummary, base gguf.Summary) (out []hf.TensorData, ranks map[string]int, err error) {
 	if sum.Embedding {
 		return nil, nil, unsupported("%s cannot be exported: it changes the token embedding", f.Name)
 	}
@@ -69,7 +70,7 @@ func halves(f *gguf.File, sum gguf.AdapterSummary, base gguf.Summary) (out []ten
 			continue
 		}
 		for _, t := range []gguf.Tensor{a, b} {
-			if t.Type != gguf.F32 && t.Type != gguf.F16 && t.Type != bf16 {
+			if t.Type != gguf.F32 && t.Type != gguf.F16 && t.Type != gguf.BF16 {
 				return nil, nil, unsupported("%s cannot be exported: its tensor %s is %v, which PEFT does not know", f.Name, t.Name, t.Type).
 					WithHint("Export an adapter in F32, F16 or BF16.")
 			}
@@ -84,8 +85,11 @@ func halves(f *gguf.File, sum gguf.AdapterSummary, base gguf.Summary) (out []ten
 		ranks[module] = int(rank)
 		out = append(
 			out,
-			tensorData{prefix + module + halfA, a.Type, []uint64{rank, a.Dims[0]}, gguf.Copy(f.Data(a))},
-			tensorData{prefix + module + halfB, b.Type, []uint64{rows, rank}, reordered(f.Data(b), heads(base, matrix), rows, separate)},
+			hf.TensorData{Name: prefix + module + halfA, Type: a.Type, Shape: []uint64{rank, a.Dims[0]}, Write: gguf.Copy(f.Data(a))},
+			hf.TensorData{
+				Name: prefix + module + halfB, Type: b.Type, Shape: []uint64{rows, rank},
+				Write: reordered(f.Data(b), hf.Heads(base, matrix), rows, hf.Separate),
+			},
 		)
 	}
 	if len(ranks) != sum.Matrices {
@@ -141,7 +145,7 @@ func targets(base gguf.Summary, ranks map[string]int) []string {
 	return out
 }
 
-func writeFolder(dir string, config []byte, tensors []tensorData) error {
+func writeFolder(dir string, config []byte, tensors []hf.TensorData) error {
 	for _, name := range []string{configFile, weightsFile} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			return centram.Errorf(centram.Conflict, "%s has an adapter already, or cannot be written", dir).
@@ -151,7 +155,7 @@ func writeFolder(dir string, config []byte, tensors []tensorData) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("write %s: %w", dir, err)
 	}
-	err := replace(filepath.Join(dir, weightsFile), func(f *os.File) error { return writeSafetensors(f, tensors) })
+	err := replace(filepath.Join(dir, weightsFile), func(f *os.File) error { return hf.WriteSafetensors(f, tensors) })
 	if err != nil {
 		return err
 	}

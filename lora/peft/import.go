@@ -14,6 +14,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/hf"
 )
 
 // ImportConfig says how an adapter is imported.
@@ -60,7 +61,7 @@ func Import(dir, path string, base gguf.Summary, cfg ImportConfig) (gguf.Adapter
 	return im.write(path, name)
 }
 
-func openWeights(path string) (*os.File, []tensor, error) {
+func openWeights(path string) (*os.File, []hf.Tensor, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(filepath.Join(filepath.Dir(path), "adapter_model.bin")); err == nil {
@@ -78,7 +79,7 @@ func openWeights(path string) (*os.File, []tensor, error) {
 	if err != nil {
 		return nil, nil, openError(path, err)
 	}
-	tensors, err := readSafetensors(path, f, info.Size())
+	tensors, err := hf.ReadSafetensors(path, f, info.Size())
 	if err != nil {
 		f.Close()
 		return nil, nil, err
@@ -98,11 +99,11 @@ type importer struct {
 // pair is the change of one matrix.
 type pair struct {
 	matrix string
-	a, b   tensor
+	a, b   hf.Tensor
 }
 
 // pair puts the tensors together, in the order of the model's layers.
-func (im *importer) pair(tensors []tensor) error {
+func (im *importer) pair(tensors []hf.Tensor) error {
 	pairs := map[string]*pair{}
 	for _, t := range tensors {
 		matrix, isA, err := im.half(t)
@@ -142,26 +143,26 @@ func (im *importer) pair(tensors []tensor) error {
 }
 
 // half says of which matrix t is a half, and of which sort.
-func (im *importer) half(t tensor) (matrix string, isA bool, err error) {
+func (im *importer) half(t hf.Tensor) (matrix string, isA bool, err error) {
 	for what, part := range map[string]string{
 		"it is a DoRA adapter, which also scales each row of a matrix": "lora_magnitude_vector",
 		"it changes the token embedding":                               "lora_embedding_",
 		"it has biases":                                                "lora_B.bias",
 		"it replaces whole modules":                                    "modules_to_save",
 	} {
-		if strings.Contains(t.name, part) {
-			return "", false, unsupported("%s cannot be imported: %s (%.200s)", im.name, what, t.name)
+		if strings.Contains(t.Name, part) {
+			return "", false, unsupported("%s cannot be imported: %s (%.200s)", im.name, what, t.Name)
 		}
 	}
-	module, isA := strings.CutSuffix(t.name, halfA)
+	module, isA := strings.CutSuffix(t.Name, halfA)
 	isB := false
 	if !isA {
-		module, isB = strings.CutSuffix(t.name, halfB)
+		module, isB = strings.CutSuffix(t.Name, halfB)
 	}
 	module, ours := strings.CutPrefix(module, prefix)
 	matrix, known := matrixOf(module)
 	if !(isA || isB) || !ours || !known {
-		return "", false, unsupported("%s has the tensor %.200q, which is not a half of a matrix that can be changed", im.name, t.name).
+		return "", false, unsupported("%s has the tensor %.200q, which is not a half of a matrix that can be changed", im.name, t.Name).
 			WithHint("Adapters of the seven matrices of a layer and of lm_head can be imported.")
 	}
 	return matrix, isA, nil
@@ -170,18 +171,18 @@ func (im *importer) half(t tensor) (matrix string, isA bool, err error) {
 // check checks what the config says of ranks, and what has to hold before rows are put in another order. Shapes are held
 // against the model when the whole is checked.
 func (im *importer) check(p pair) error {
-	if p.a.name == "" || p.b.name == "" {
+	if p.a.Name == "" || p.b.Name == "" {
 		return bad("%s has only one half of the change of %s", im.name, p.matrix)
 	}
-	if len(p.a.shape) != 2 || len(p.b.shape) != 2 || p.a.shape[0] != p.b.shape[1] {
-		return bad("%s has halves of %s of the shapes %d and %d, which do not fit each other", im.name, p.matrix, p.a.shape, p.b.shape)
+	if len(p.a.Shape) != 2 || len(p.b.Shape) != 2 || p.a.Shape[0] != p.b.Shape[1] {
+		return bad("%s has halves of %s of the shapes %d and %d, which do not fit each other", im.name, p.matrix, p.a.Shape, p.b.Shape)
 	}
-	rank := p.a.shape[0]
+	rank := p.a.Shape[0]
 	if rank != uint64(im.rank) && !slices.Contains(im.otherRank, int(min(rank, math.MaxInt32))) {
 		return bad("%s has a rank of %d for %s, but %s says %d", im.name, rank, p.matrix, configFile, im.rank)
 	}
-	if n := heads(im.base, p.matrix); n > 0 && p.b.shape[0] != uint64(n)*uint64(im.base.HeadDim) {
-		return bad("%s has %d rows for %s, but the model has %d", im.name, p.b.shape[0], p.matrix, n*im.base.HeadDim).
+	if n := hf.Heads(im.base, p.matrix); n > 0 && p.b.Shape[0] != uint64(n)*uint64(im.base.HeadDim) {
+		return bad("%s has %d rows for %s, but the model has %d", im.name, p.b.Shape[0], p.matrix, n*im.base.HeadDim).
 			WithHint("The adapter is for another model.")
 	}
 	return nil
@@ -191,8 +192,8 @@ func (im *importer) check(p pair) error {
 func matrices(base gguf.Summary) []string {
 	var out []string
 	for i := range base.Layers {
-		for _, m := range modules {
-			out = append(out, fmt.Sprintf("blk.%d.%s", i, m.gguf))
+		for _, m := range hf.Matrices {
+			out = append(out, fmt.Sprintf("blk.%d.%s.weight", i, m.Tensor))
 		}
 	}
 	return append(out, headMatrix)
@@ -205,14 +206,14 @@ func (im *importer) fold() error {
 		return nil
 	}
 	for _, p := range im.pairs {
-		if p.b.shape[1] != uint64(im.rank) {
+		if p.b.Shape[1] != uint64(im.rank) {
 			return nil
 		}
 		data, err := io.ReadAll(im.section(p.b))
 		if err != nil {
 			return fmt.Errorf("read %s: %w", im.name, err)
 		}
-		if !shift(data, p.b.typ, exponent-1) {
+		if !shift(data, p.b.Type, exponent-1) {
 			return nil
 		}
 	}
@@ -220,8 +221,8 @@ func (im *importer) fold() error {
 	return nil
 }
 
-func (im *importer) section(t tensor) *io.SectionReader {
-	return io.NewSectionReader(im.data, t.offset, t.size)
+func (im *importer) section(t hf.Tensor) *io.SectionReader {
+	return io.NewSectionReader(im.data, t.Offset, t.Size)
 }
 
 func (im *importer) write(path, name string) (gguf.AdapterSummary, error) {
@@ -237,15 +238,15 @@ func (im *importer) write(path, name string) (gguf.AdapterSummary, error) {
 	}
 	var tensors []gguf.TensorData
 	for _, p := range im.pairs {
-		in, rank, out := p.a.shape[1], p.a.shape[0], p.b.shape[0]
-		writeB := reordered(im.section(p.b), heads(im.base, p.matrix), out, interleave)
+		in, rank, out := p.a.Shape[1], p.a.Shape[0], p.b.Shape[0]
+		writeB := reordered(im.section(p.b), hf.Heads(im.base, p.matrix), out, hf.Interleave)
 		if im.shift != 0 {
-			writeB = shifted(writeB, p.b.typ, im.shift)
+			writeB = shifted(writeB, p.b.Type, im.shift)
 		}
 		tensors = append(
 			tensors,
-			gguf.TensorData{Name: p.matrix + ".lora_a", Type: p.a.typ, Dims: []uint64{in, rank}, Write: gguf.Copy(im.section(p.a))},
-			gguf.TensorData{Name: p.matrix + ".lora_b", Type: p.b.typ, Dims: []uint64{rank, out}, Write: writeB},
+			gguf.TensorData{Name: p.matrix + ".lora_a", Type: p.a.Type, Dims: []uint64{in, rank}, Write: gguf.Copy(im.section(p.a))},
+			gguf.TensorData{Name: p.matrix + ".lora_b", Type: p.b.Type, Dims: []uint64{rank, out}, Write: writeB},
 		)
 	}
 	var sum gguf.AdapterSummary

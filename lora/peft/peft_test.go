@@ -15,6 +15,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/hf"
 	"pgregory.net/rapid"
 )
 
@@ -41,14 +42,17 @@ func shapeOf(module string) (in, out uint64) {
 	return 32, 100
 }
 
+// types are those of the numbers of an adapter.
+var types = []gguf.Type{gguf.F32, gguf.F16, gguf.BF16}
+
 // folder is a PEFT adapter to be written.
 type folder struct {
 	config  map[string]any
-	tensors []tensorData
+	tensors []hf.TensorData
 }
 
 func (f *folder) tensor(name string, typ gguf.Type, data []byte, shape ...uint64) {
-	f.tensors = append(f.tensors, tensorData{name, typ, shape, gguf.Copy(bytes.NewReader(data))})
+	f.tensors = append(f.tensors, hf.TensorData{Name: name, Type: typ, Shape: shape, Write: gguf.Copy(bytes.NewReader(data))})
 }
 
 // pair adds both halves of a change of a module, of random numbers.
@@ -60,7 +64,7 @@ func (f *folder) pair(module string, typ gguf.Type, rank uint64, r *rand.Rand) {
 
 // numbers are bits of any sort: subnormal ones, infinite ones, and what is no number.
 func numbers(r *rand.Rand, typ gguf.Type, n uint64) []byte {
-	out := make([]byte, n*uint64(map[gguf.Type]int{gguf.F32: 4, gguf.F16: 2, bf16: 2}[typ]))
+	out := make([]byte, n*uint64(map[gguf.Type]int{gguf.F32: 4, gguf.F16: 2, gguf.BF16: 2}[typ]))
 	for i := range out {
 		out[i] = byte(r.Uint32())
 	}
@@ -78,7 +82,7 @@ func (f *folder) write(t fataler) string {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := writeSafetensors(&b, f.tensors); err != nil {
+	if err := hf.WriteSafetensors(&b, f.tensors); err != nil {
 		t.Fatal(err)
 	}
 	for name, data := range map[string][]byte{configFile: text, weightsFile: b.Bytes()} {
@@ -109,8 +113,8 @@ func draft() *folder {
 	f := &folder{config: settings(4, 8)}
 	r := rand.New(rand.NewPCG(1, 2))
 	for layer := range 2 {
-		for i, m := range modules {
-			f.pair(fmt.Sprintf("model.layers.%d.%s", layer, m.peft), dtypes[(layer+i)%3].typ, 4, r)
+		for i, m := range hf.Matrices {
+			f.pair(fmt.Sprintf("model.layers.%d.%s", layer, m.Name), types[(layer+i)%3], 4, r)
 		}
 	}
 	f.pair(head, gguf.F32, 4, r)
@@ -141,9 +145,9 @@ func TestAnAdapterGoesThroughBothFormatsBitForBit(t *testing.T) {
 			rank := rapid.Uint64Range(1, 5).Draw(t, "rank")
 			f := &folder{config: settings(int(rank), rapid.SampledFrom([]any{1, 16, 0.1875, 3.5}).Draw(t, "alpha"))}
 			for layer := range 2 {
-				for _, m := range modules {
-					if layer == 0 && m.peft == "mlp.up_proj" || r.IntN(3) > 0 {
-						f.pair(fmt.Sprintf("model.layers.%d.%s", layer, m.peft), dtypes[r.IntN(3)].typ, rank, r)
+				for _, m := range hf.Matrices {
+					if layer == 0 && m.Name == "mlp.up_proj" || r.IntN(3) > 0 {
+						f.pair(fmt.Sprintf("model.layers.%d.%s", layer, m.Name), types[r.IntN(3)], rank, r)
 					}
 				}
 			}
@@ -183,8 +187,8 @@ func TestAnAdapterGoesThroughBothFormatsBitForBit(t *testing.T) {
 
 func TestOfLlamaTheRowsOfQueriesAndKeysAreReordered(t *testing.T) {
 	f := &folder{config: settings(1, 1)}
-	for _, m := range modules[:3] {
-		module := "model.layers.0." + m.peft
+	for _, m := range hf.Matrices[:3] {
+		module := "model.layers.0." + m.Name
 		in, out := shapeOf(module)
 		rows := make([]byte, 0, 4*out)
 		for i := range out {
@@ -219,27 +223,6 @@ func TestOfLlamaTheRowsOfQueriesAndKeysAreReordered(t *testing.T) {
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("%s %s: got rows %v, want %v", architecture, name, got, want)
 			}
-		}
-	}
-}
-
-func TestReorderingRowsIsUndone(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		heads, half, width := rapid.IntRange(1, 5).Draw(t, "heads"), rapid.IntRange(1, 9).Draw(t, "half"), rapid.IntRange(1, 4).Draw(t, "width")
-		data := rapid.SliceOfN(rapid.Byte(), heads*half*2*width, heads*half*2*width).Draw(t, "data")
-		rows := uint64(heads * half * 2)
-		there, err := interleave(data, heads, rows)
-		if err != nil {
-			t.Fatal(err)
-		}
-		back, err := separate(there, heads, rows)
-		if err != nil || !bytes.Equal(back, data) {
-			t.Errorf("got %v, %v, want %v", back, err, data)
-		}
-	})
-	for _, rows := range []uint64{0, 3, 7} {
-		if _, err := interleave(make([]byte, 28), 2, rows); err == nil {
-			t.Errorf("%d rows of two heads were accepted", rows)
 		}
 	}
 }
@@ -355,7 +338,7 @@ func TestScaleIsWhatTheConfigurationSays(t *testing.T) {
 		f.config = settings(row.rank, row.alpha)
 		if row.rank != 4 {
 			f.tensors = nil
-			f.pair("model.layers.0.mlp.up_proj", bf16, uint64(row.rank), rand.New(rand.NewPCG(5, 6)))
+			f.pair("model.layers.0.mlp.up_proj", gguf.BF16, uint64(row.rank), rand.New(rand.NewPCG(5, 6)))
 		}
 		if row.field != "" {
 			f.config[row.field] = row.value
@@ -444,7 +427,7 @@ func TestImportRefusesWhatWouldBeLost(t *testing.T) {
 	rename := func(old, by string) func(*folder) {
 		return func(f *folder) {
 			for i := range f.tensors {
-				f.tensors[i].name = strings.Replace(f.tensors[i].name, old, by, 1)
+				f.tensors[i].Name = strings.Replace(f.tensors[i].Name, old, by, 1)
 			}
 		}
 	}
@@ -491,8 +474,8 @@ func TestImportRefusesWhatWouldBeLost(t *testing.T) {
 		{"layer beyond", rename("layers.1", "layers.2"), centram.Invalid, "2 layers"},
 		{"half missing", func(f *folder) { f.tensors = f.tensors[1:] }, centram.Invalid, "only one half"},
 		{"nothing", func(f *folder) { f.tensors = nil }, centram.Invalid, "changes nothing"},
-		{"A of another shape", func(f *folder) { f.tensors[0].shape = []uint64{32, 4} }, centram.Invalid, "do not fit"},
-		{"three dimensions", func(f *folder) { f.tensors[0].shape = []uint64{4, 32, 1} }, centram.Invalid, "do not fit"},
+		{"A of another shape", func(f *folder) { f.tensors[0].Shape = []uint64{32, 4} }, centram.Invalid, "do not fit"},
+		{"three dimensions", func(f *folder) { f.tensors[0].Shape = []uint64{4, 32, 1} }, centram.Invalid, "do not fit"},
 		{"of another width", func(f *folder) {
 			f.tensors = nil
 			f.tensor(prefix+"model.layers.0.mlp.up_proj"+halfA, gguf.F32, make([]byte, 4*4*33), 4, 33)
@@ -629,4 +612,15 @@ func TestExportWithoutAlphaSaysTheRank(t *testing.T) {
 	if _, err := Import(out, path, base("qwen2"), ImportConfig{}); err != nil {
 		t.Errorf("imported again: %v", err)
 	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(`{"peft_type":"LORA","r":8,"lora_alpha":16,"rank_pattern":{"q_proj":4},"bias":"none"}`))
+	f.Add([]byte(`{"peft_type":"LORA","r":16,"lora_alpha":1.5,"use_rslora":true,"task_type":null}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := parseConfig("the file", b)
+		if err == nil && (c.rank < 1 || !(c.alpha > 0)) || err != nil && centram.CodeOf(err) == centram.Internal {
+			t.Errorf("got %+v, %v", c, err)
+		}
+	})
 }

@@ -33,7 +33,7 @@ func shift(data []byte, typ gguf.Type, by int) bool {
 		}
 	default:
 		exponent, fraction := 5, 10
-		if typ == bf16 {
+		if typ == gguf.BF16 {
 			exponent, fraction = 8, 7
 		}
 		for i := 0; i < len(data); i += 2 {

@@ -1,0 +1,54 @@
+package hf
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/centram/centram/gguf"
+)
+
+// Heads returns how many heads the rows of a tensor of a GGUF file belong to if llama.cpp has them in another order than a
+// folder, and 0 if not. For the llama architecture, its rotary embedding turns neighbouring rows, where Hugging Face's turns a
+// row of the first half of the head with one of the second.
+func Heads(base gguf.Summary, tensor string) int {
+	if base.Architecture != "llama" {
+		return 0
+	}
+	_, part, _ := SplitLayer(tensor, blocks)
+	module, _, _ := strings.Cut(part, ".")
+	switch module {
+	case "attn_q":
+		return base.Heads
+	case "attn_k":
+		return base.KVHeads
+	}
+	return 0
+}
+
+// Interleave puts the rows of each head in llama.cpp's order: row j of the half i of a head becomes row 2j+i.
+func Interleave(data []byte, heads int, rows uint64) ([]byte, error) {
+	return reorder(data, heads, rows, false)
+}
+
+// Separate is the reverse of Interleave.
+func Separate(data []byte, heads int, rows uint64) ([]byte, error) {
+	return reorder(data, heads, rows, true)
+}
+
+func reorder(data []byte, heads int, rows uint64, back bool) ([]byte, error) {
+	if heads < 1 || rows == 0 || rows%uint64(2*heads) != 0 || uint64(len(data))%rows != 0 {
+		return nil, fmt.Errorf("%d rows in %d bytes are not those of %d heads", rows, len(data), heads)
+	}
+	width := len(data) / int(rows)
+	half := int(rows) / heads / 2
+	out := make([]byte, 0, len(data))
+	for row := range int(rows) {
+		first, in := row/(2*half)*2*half, row%(2*half)
+		from := in%2*half + in/2
+		if back {
+			from = in%half*2 + in/half
+		}
+		out = append(out, data[(first+from)*width:][:width]...)
+	}
+	return out, nil
+}
