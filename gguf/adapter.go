@@ -166,7 +166,7 @@ func (c *adapterChecker) pairs() error {
 		matrix, isHalf := changes(t.Name)
 		if !isHalf {
 			norm, ok := model[t.Name]
-			if !ok || !strings.HasSuffix(t.Name, "_norm.weight") || !sameDims(t.Dims, norm.dims) {
+			if !ok || !strings.HasSuffix(t.Name, "_norm.weight") || !sameDims(t.Dims, norm.Dims) {
 				return c.bad("its tensor %s is not %s or %s of a matrix", t.Name, halfA, halfB)
 			}
 			continue
@@ -180,7 +180,7 @@ func (c *adapterChecker) pairs() error {
 			return unsupported(c.File, "it changes the token embedding of a model whose output is the same matrix")
 		case !ok:
 			return c.bad("it changes %s, which the model does not have", matrix)
-		case want.vector:
+		case want.Vector:
 			return c.bad("it changes %s, which is not a matrix", matrix)
 		case !t.Type.weight():
 			return c.bad("its tensor %s is %v, which llama.cpp cannot multiply", t.Name, t.Type)
@@ -194,15 +194,15 @@ func (c *adapterChecker) pairs() error {
 	return nil
 }
 
-func (c *adapterChecker) modelTensors() map[string]expected {
-	out := map[string]expected{}
+func (c *adapterChecker) modelTensors() map[string]Expected {
+	out := map[string]Expected{}
 	arch, ok := architectures[c.base.Architecture]
 	if !ok {
 		return out
 	}
 	for _, e := range arch.tensors(c.base) {
-		if e.name != outputMatrix || !c.base.Tied {
-			out[e.name] = e
+		if e.Name != outputMatrix || !c.base.Tied {
+			out[e.Name] = e
 		}
 	}
 	return out
@@ -222,7 +222,7 @@ func (c *adapterChecker) shapes() error {
 		if !hasA || !hasB {
 			return c.bad("its tensor %s has no other half", half.Name)
 		}
-		in, out := model[matrix].dims[0], model[matrix].dims[1]
+		in, out := model[matrix].Dims[0], model[matrix].Dims[1]
 		rank := b.Dims[0]
 		wantA, wantB := []uint64{in, rank}, []uint64{rank, out}
 		if matrix == tokenEmbedding {

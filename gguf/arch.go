@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/centram/centram"
 )
 
 // architecture is what a model of that general.architecture consists of.
@@ -102,16 +104,26 @@ func commonBlock() []tensorRule {
 	}
 }
 
-// expected is a tensor that a model should have.
-type expected struct {
-	name     string
-	dims     []uint64
-	vector   bool
-	optional bool
+// Expected is a tensor that a model should have.
+type Expected struct {
+	Name     string
+	Dims     []uint64
+	Vector   bool // it has to be in F32
+	Optional bool
+}
+
+// TensorsOf lists the tensors of a model of the architecture and dimensions of s, in the order in which they are written. It
+// fails with Unsupported if the architecture is not known.
+func TensorsOf(s Summary) ([]Expected, error) {
+	arch, ok := architectures[s.Architecture]
+	if !ok {
+		return nil, centram.Errorf(centram.Unsupported, "models of architecture %q are not supported", printable(s.Architecture))
+	}
+	return arch.tensors(s), nil
 }
 
 // tensors lists every tensor of a model with the dimensions of s. A slice without the last layer has no output.
-func (a *architecture) tensors(s Summary) []expected {
+func (a *architecture) tensors(s Summary) []Expected {
 	size := map[dim]int{
 		embedding:   s.Embedding,
 		vocabulary:  s.VocabSize,
@@ -120,15 +132,15 @@ func (a *architecture) tensors(s Summary) []expected {
 		feedForward: s.FeedForward,
 		ropeFreqs:   s.HeadDim / 2,
 	}
-	var out []expected
+	var out []Expected
 	add := func(prefix string, rules []tensorRule) {
 		for _, r := range rules {
 			if !s.tail() && r.optional && slices.Contains(r.dims, vocabulary) {
 				continue
 			}
-			e := expected{name: prefix + r.name, vector: r.vector, optional: r.optional}
+			e := Expected{Name: prefix + r.name, Vector: r.vector, Optional: r.optional}
 			for _, d := range r.dims {
-				e.dims = append(e.dims, uint64(size[d]))
+				e.Dims = append(e.Dims, uint64(size[d]))
 			}
 			out = append(out, e)
 		}

@@ -296,24 +296,24 @@ func (c *checker) tensorTable(tensors []Tensor) error {
 	_, untied := byName[outputMatrix]
 	c.sum.Tied = c.sum.tail() && !untied
 	for _, want := range c.arch.tensors(c.sum) {
-		t, ok := byName[want.name]
+		t, ok := byName[want.Name]
 		if !ok {
-			if want.optional {
+			if want.Optional {
 				continue
 			}
-			return c.bad("its tensor %s is missing", want.name)
+			return c.bad("its tensor %s is missing", want.Name)
 		}
-		delete(byName, want.name)
-		if !sameDims(t.Dims, want.dims) {
-			return c.bad("its tensor %s has shape %v, but its keys ask for %v", t.Name, t.Dims, want.dims)
+		delete(byName, want.Name)
+		if !sameDims(t.Dims, want.Dims) {
+			return c.bad("its tensor %s has shape %v, but its keys ask for %v", t.Name, t.Dims, want.Dims)
 		}
-		if want.vector && t.Type != F32 {
+		if want.Vector && t.Type != F32 {
 			return c.bad("its tensor %s is %v, but llama.cpp computes with it in F32 only", t.Name, t.Type)
 		}
-		if !want.vector && !t.Type.weight() {
+		if !want.Vector && !t.Type.weight() {
 			return c.bad("its tensor %s is %v, which llama.cpp cannot multiply", t.Name, t.Type)
 		}
-		if want.name != tokenEmbedding || !c.sum.filler() {
+		if want.Name != tokenEmbedding || !c.sum.filler() {
 			c.sum.Parameters += t.Elements()
 		}
 	}

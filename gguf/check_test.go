@@ -448,7 +448,7 @@ func llamaDraft() *draft {
 	}}
 	sum := Summary{Layers: 1, Embedding: 32, Heads: 4, KVHeads: 2, HeadDim: 16, FeedForward: 48, VocabSize: len(tokens)}
 	for _, e := range architectures["llama"].tensors(sum) {
-		d.tensor(e.name, F32, e.dims...)
+		d.tensor(e.Name, F32, e.Dims...)
 	}
 	return d
 }

@@ -24,7 +24,7 @@ type Shape struct {
 	Tied        bool    // the output matrix is the embedding
 	RopeBase    float32 // Zero means 1e6
 	RMSEps      float32 // Zero means 1e-6
-	Type        Type    // of the matrices: F32, F16 or Q8_0. Zero means F32
+	Type        Type    // of the matrices: F32, F16, BF16 or Q8_0. Zero means F32
 	Vocab       *Vocab  // Zero means ByteVocab
 	VocabSize   int     // more than Vocab has: padded with unused tokens. Zero means Vocab's size
 	// Settled layers do the most of it: those behind them add little, so that a model of the first ones alone, with the same
@@ -56,24 +56,21 @@ func Generate(w io.Writer, s Shape, seed uint64) error {
 	}
 	var tensors []TensorData
 	for _, e := range architectures["qwen2"].tensors(s.summary()) {
-		if e.name == outputBias || e.name == outputMatrix && s.Tied {
+		if e.Name == outputBias || e.Name == outputMatrix && s.Tied {
 			continue
 		}
 		typ := s.Type
-		if e.vector {
+		if e.Vector {
 			typ = F32
 		}
 		fill := s.fill(e, typ, seed)
-		tensors = append(tensors, TensorData{Name: e.name, Type: typ, Dims: e.dims, Write: fill})
+		tensors = append(tensors, TensorData{Name: e.Name, Type: typ, Dims: e.Dims, Write: fill})
 	}
-	header, f, err := layout(s.metadata(), tensors)
-	if err == nil {
-		_, err = check(f, f.Tensors, f.Size)
-	}
+	d, err := DraftModel("the model to be generated", s.metadata(), tensors)
 	if err != nil {
 		return fmt.Errorf("generate a model: %w", err)
 	}
-	return writeTo(w, header, f, tensors)
+	return d.Write(w)
 }
 
 func (s Shape) orDefaults() (Shape, error) {
@@ -129,13 +126,13 @@ func (s Shape) metadata() []KV {
 // embedding likewise, which spreads tied logits by about one. Some deviate by twice that: queries and keys, or
 // attention would look at everything alike, and what the feed-forward adds, which its gate has halved. What the layers
 // add then outweighs the embedding in the residual stream; else a tied model would repeat its last token for ever.
-func (s Shape) fill(e expected, typ Type, seed uint64) func(io.Writer) error {
-	mean, deviation := 0.0, 1/math.Sqrt(float64(e.dims[0]))
-	name, layer, _ := splitLayer(e.name)
+func (s Shape) fill(e Expected, typ Type, seed uint64) func(io.Writer) error {
+	mean, deviation := 0.0, 1/math.Sqrt(float64(e.Dims[0]))
+	name, layer, _ := splitLayer(e.Name)
 	switch {
-	case e.vector && (name == "attn_norm.weight" || name == "ffn_norm.weight" || name == "output_norm.weight"):
+	case e.Vector && (name == "attn_norm.weight" || name == "ffn_norm.weight" || name == "output_norm.weight"):
 		mean, deviation = 1, 0.05
-	case e.vector:
+	case e.Vector:
 		deviation = 0.1
 	case name == "attn_q.weight" || name == "attn_k.weight" || name == "ffn_down.weight":
 		deviation *= 2
@@ -144,10 +141,10 @@ func (s Shape) fill(e expected, typ Type, seed uint64) func(io.Writer) error {
 		deviation *= little
 	}
 	h := fnv.New64a()
-	h.Write([]byte(e.name))
+	h.Write([]byte(e.Name))
 	g := gaussian{key: mix(seed) ^ h.Sum64(), mean: float32(mean), deviation: float32(deviation)}
 	values := uint64(1)
-	for _, d := range e.dims {
+	for _, d := range e.Dims {
 		values *= d
 	}
 	return func(w io.Writer) error { return g.write(w, typ, values) }
@@ -195,13 +192,10 @@ func (g gaussian) encode(b []byte, typ Type, start, count uint64) []byte {
 		for j := range values {
 			values[j] = g.at(start + i + uint64(j))
 		}
-		switch typ {
-		case F32:
-			b = appendF32(b, values)
-		case F16:
-			b = appendF16(b, values)
-		case Q8_0:
+		if typ == Q8_0 {
 			b = appendQ8(b, values)
+		} else {
+			b = Encode(b, typ, values)
 		}
 	}
 	return b

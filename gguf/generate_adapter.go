@@ -24,13 +24,13 @@ func GenerateAdapter(w io.Writer, s Shape, seed uint64) error {
 	}
 	var tensors []TensorData
 	for _, e := range architectures["qwen2"].tensors(s.summary()) {
-		if name, _, _ := splitLayer(e.name); name != "attn_q.weight" && name != "attn_v.weight" && name != "ffn_down.weight" {
+		if name, _, _ := splitLayer(e.Name); name != "attn_q.weight" && name != "attn_v.weight" && name != "ffn_down.weight" {
 			continue
 		}
-		in, out := e.dims[0], e.dims[1]
+		in, out := e.Dims[0], e.Dims[1]
 		tensors = append(tensors,
-			TensorData{Name: e.name + halfA, Type: F32, Dims: []uint64{in, rank}, Write: fill(in * rank)},
-			TensorData{Name: e.name + halfB, Type: F32, Dims: []uint64{rank, out}, Write: fill(rank * out)})
+			TensorData{Name: e.Name + halfA, Type: F32, Dims: []uint64{in, rank}, Write: fill(in * rank)},
+			TensorData{Name: e.Name + halfB, Type: F32, Dims: []uint64{rank, out}, Write: fill(rank * out)})
 	}
 	return WriteAdapter(w, "qwen2", fmt.Sprintf("random %d", seed), rank, tensors)
 }

@@ -68,7 +68,7 @@ func TestGenerateDependsOnTheSeed(t *testing.T) {
 }
 
 func TestToyHasTheParametersItIsKnownFor(t *testing.T) {
-	for _, typ := range []Type{F32, F16, Q8_0} {
+	for _, typ := range []Type{F32, F16, BF16, Q8_0} {
 		s := Toy()
 		s.Type = typ
 		sum, err := CheckModel(mustRead(t, generate(t, s)))
@@ -93,8 +93,8 @@ func TestQwen05BHasItsParameters(t *testing.T) {
 	}
 	got := uint64(0)
 	for _, e := range architectures["qwen2"].tensors(s.summary()) {
-		if !e.optional {
-			got += Tensor{Dims: e.dims}.Elements()
+		if !e.Optional {
+			got += Tensor{Dims: e.Dims}.Elements()
 		}
 	}
 	if want := uint64(494_032_768); got != want {
@@ -226,6 +226,72 @@ func TestFloat16RoundsLikeIEEE(t *testing.T) {
 		if got := float16(row.f); got != row.want {
 			t.Errorf("float16(%v) = %#04x, want %#04x", row.f, got, row.want)
 		}
+	}
+}
+
+func TestEveryHalfIsTheSameAfterDecodingAndEncoding(t *testing.T) {
+	for _, typ := range []Type{F16, BF16} {
+		for h := range 1 << 16 {
+			b := binary.LittleEndian.AppendUint16(nil, uint16(h))
+			f := Decode(nil, typ, b)
+			got := binary.LittleEndian.Uint16(Encode(nil, typ, f))
+			if math.IsNaN(float64(f[0])) {
+				if back := Decode(nil, typ, Encode(nil, typ, f)); !math.IsNaN(float64(back[0])) {
+					t.Fatalf("%v %#04x is no number, and became %v", typ, h, back[0])
+				}
+			} else if got != uint16(h) {
+				t.Fatalf("%v %#04x is %v and became %#04x", typ, h, f[0], got)
+			}
+		}
+	}
+	for h, want := range map[uint16]float32{0x3c00: 1, 0xc000: -2, 0x7bff: 65504, 0x0400: 0x1p-14, 0x0001: 0x1p-24, 0x03ff: 0x1.ff8p-15} {
+		if got := Decode(nil, F16, binary.LittleEndian.AppendUint16(nil, h)); got[0] != want {
+			t.Errorf("F16 %#04x: got %v, want %v", h, got[0], want)
+		}
+	}
+}
+
+func TestBFloat16RoundsToTheEvenOfTwo(t *testing.T) {
+	for _, row := range []struct {
+		f    float32
+		want uint16
+	}{
+		{1, 0x3f80},
+		{-2, 0xc000},
+		{1 + 0x1p-8, 0x3f80},
+		{1 + 0x3p-8, 0x3f82},
+		{1 + 0x1.2p-8, 0x3f81},
+		{math.MaxFloat32, 0x7f80},
+		{float32(math.Inf(-1)), 0xff80},
+		{math.SmallestNonzeroFloat32, 0},
+		{math.Float32frombits(0x7f800001), 0x7fc0},
+	} {
+		if got := bfloat16(row.f); got != row.want {
+			t.Errorf("bfloat16(%v) = %#04x, want %#04x", row.f, got, row.want)
+		}
+	}
+}
+
+func TestADraftIsCheckedBeforeItIsWritten(t *testing.T) {
+	m := mustRead(t, tiny(t))
+	var tensors []TensorData
+	for _, x := range m.Tensors {
+		tensors = append(tensors, TensorData{Name: x.Name, Type: x.Type, Dims: x.Dims, Write: Copy(m.Data(x))})
+	}
+	d, err := DraftModel("the draft", m.Metadata, tensors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := d.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if d.Size != int64(b.Len()) || !bytes.Equal(b.Bytes(), tiny(t)) {
+		t.Errorf("wrote %d bytes and said %d, want the %d bytes there were", b.Len(), d.Size, len(tiny(t)))
+	}
+	_, err = DraftModel("the draft", m.Metadata, tensors[1:])
+	if centram.CodeOf(err) != centram.Invalid || !strings.HasPrefix(err.Error(), "the draft cannot be used") {
+		t.Errorf("with a tensor missing: got %v, want Invalid about the draft", err)
 	}
 }
 

@@ -91,4 +91,4 @@ var fileTypes = map[uint64]string{
 }
 
 // fileTypeOf is the reverse of fileTypes for the types that the package makes.
-var fileTypeOf = map[Type]uint32{F32: 0, F16: 1, Q8_0: 7}
+var fileTypeOf = map[Type]uint32{F32: 0, F16: 1, Q8_0: 7, BF16: 32}
