@@ -35,7 +35,10 @@ var lookalikes = []struct {
 	{prefix("PK\x03\x04"), "it looks like a zip archive, such as a PyTorch checkpoint", convert},
 	{prefix("\x80\x02"), "it looks like a Python pickle, such as an old PyTorch checkpoint", convert},
 	{prefix("\x89HDF"), "it looks like an HDF5 file, such as a Keras model", convert},
-	{safetensors, "it looks like a safetensors file", convert},
+	{
+		safetensors, "it looks like a safetensors file",
+		"Name the folder that it came in: one of a Qwen 2.5 or Llama model is converted when it is imported.",
+	},
 	{prefix("lmgg"), "it is a model in the GGML format of before GGUF", "Get a GGUF conversion of the model."},
 	{prefix("fmgg"), "it is a model in the GGMF format of before GGUF", "Get a GGUF conversion of the model."},
 	{prefix("tjgg"), "it is a model in the GGJT format of before GGUF", "Get a GGUF conversion of the model."},

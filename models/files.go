@@ -45,6 +45,18 @@ func filesOf(path string) ([]file, error) {
 	return fingerprint(parts(path)), nil
 }
 
+// convertible fails with centram.Invalid, and says what to do, if path is what Hugging Face keeps models as.
+func convertible(path string) error {
+	dir := path
+	if strings.EqualFold(filepath.Ext(path), ".safetensors") {
+		dir = filepath.Dir(path)
+	} else if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return nil
+	}
+	return centram.Errorf(centram.Invalid, "%s is no GGUF file.", path).
+		WithHint("A folder from Hugging Face is converted with: centram model import %s", dir)
+}
+
 // parts returns the paths of all files of a model, going by the name of one.
 func parts(path string) []string {
 	path = filepath.Clean(path)

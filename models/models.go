@@ -258,6 +258,9 @@ func (l *Library) Import(ctx context.Context, path, name string) (Model, error) 
 	if err != nil {
 		return Model{}, fmt.Errorf("find the file: %w", err)
 	}
+	if err := convertible(path); err != nil {
+		return Model{}, err
+	}
 	files, err := filesOf(path)
 	if err != nil {
 		return Model{}, err

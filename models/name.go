@@ -31,6 +31,26 @@ func checkName(name string) error {
 	return err
 }
 
+// FileFor is what the file of a model of that name is called in the models folder. It fails with Invalid if no model can be
+// called so.
+func FileFor(name string) (string, error) {
+	if name == "" {
+		name = "model"
+	}
+	if err := checkName(name); err != nil {
+		return "", err
+	}
+	return strings.ReplaceAll(canonical(name), ":", "-") + ".gguf", nil
+}
+
+// NameAfter makes a name of a model after what others call it.
+func NameAfter(title string) string {
+	if name := slug(title); name != "" {
+		return name
+	}
+	return "model"
+}
+
 const maxAdapterName = 64
 
 var validAdapterName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
@@ -58,10 +78,7 @@ func nameFor(path, title string) string {
 	if generic[name] && slug(title) != "" {
 		name = slug(title)
 	}
-	if name == "" {
-		return "model"
-	}
-	return name
+	return NameAfter(name)
 }
 
 // generic file names are given by converters.

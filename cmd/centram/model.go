@@ -68,22 +68,27 @@ func modelRows(list []server.Model) [][]string {
 
 func (a *app) importCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "import FILE", Short: "Add a GGUF file to the list; it stays where it is", Args: cobra.ExactArgs(1),
-		Example: "  centram model import ~/Downloads/qwen2.5-1.5b-instruct-q4_k_m.gguf --name qwen",
+		Use: "import FILE|FOLDER", Short: "Add a GGUF file to the list, or convert a folder from Hugging Face", Args: cobra.ExactArgs(1),
+		Long: "Add a model to the list. A GGUF file stays where it is. A folder from Hugging Face, of a Qwen 2.5 or Llama model in\n" +
+			"safetensors, is converted into the models folder and stays as it is.",
+		Example: "  centram model import ~/Downloads/qwen2.5-1.5b-instruct-q4_k_m.gguf --name qwen\n" +
+			"  centram model import ~/Downloads/Qwen2.5-0.5B-Instruct/",
 	}
-	name := cmd.Flags().String("name", "", "what to call the model (after the file)")
+	c := conversionFlags(cmd)
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, stop := untilSignal(cmd.Context())
+		defer stop()
 		path, err := filepath.Abs(args[0])
 		if err != nil {
 			return err
 		}
-		l, err := a.library(cmd.Context())
+		l, err := a.library(ctx)
 		if err != nil {
 			return err
 		}
 		defer l.Close()
-		m, err := l.Import(cmd.Context(), path, *name)
+		m, err := a.importModel(ctx, l, path, *c)
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/hf/hftest"
 	"github.com/centram/centram/llama"
 )
 
@@ -95,7 +96,7 @@ func TestAConvertedModelComputesTheSameToTheBit(t *testing.T) {
 				what := fmt.Sprintf("%s in %v, tied %v", architecture, typ, tied)
 				m := converted(t, w.dir, Config{})
 				sameLogits(t, what, m.Path(), w.path)
-				w.shard()
+				w.must(hftest.Shard(w.dir, w.Model))
 				m = converted(t, w.dir, Config{})
 				sameLogits(t, what+", in two files", m.Path(), w.path)
 				if m.Summary.Tied != tied || m.Summary.Quantization != typ.String() || m.Summary.Architecture != architecture {
@@ -119,35 +120,21 @@ func TestWithoutTheRightOrderOfRowsLlamaComputesSomethingElse(t *testing.T) {
 
 func TestBiasesOfLlamaAreKept(t *testing.T) {
 	w := newTwin(t, "qwen2", small())
-	// The same weights as an architecture of llama that has biases: of queries and keys in another order.
-	var metadata []gguf.KV
-	for _, kv := range w.Parts[0].Metadata {
-		if rest, ok := strings.CutPrefix(kv.Key, "qwen2."); ok {
-			kv.Key = "llama." + rest
-		}
-		if kv.Key == "general.architecture" {
-			kv.Value = gguf.Of("llama")
-		}
-		metadata = append(metadata, kv)
-	}
-	var tensors []gguf.TensorData
-	for _, x := range w.Tensors {
-		tensors = append(tensors, gguf.TensorData{Name: x.Name, Type: x.Type, Dims: x.Dims, Write: gguf.Copy(w.Data(x))})
-	}
 	s := w.Summary
+	var more []gguf.TensorData
 	for l := range s.Layers {
 		for name, n := range map[string]int{"attn_output": s.Embedding, "ffn_gate": s.FeedForward, "ffn_up": s.FeedForward, "ffn_down": s.Embedding} {
 			values := make([]float32, n)
 			for i := range values {
 				values[i] = float32(math.Sin(float64(i + l)))
 			}
-			tensors = append(tensors, gguf.TensorData{Name: fmt.Sprintf("blk.%d.%s.bias", l, name), Type: gguf.F32, Dims: []uint64{uint64(n)}, Write: gguf.Floats(values)})
+			more = append(more, gguf.TensorData{
+				Name: fmt.Sprintf("blk.%d.%s.bias", l, name), Type: gguf.F32, Dims: []uint64{uint64(n)}, Write: gguf.Floats(values),
+			})
 		}
 	}
-	w.path = filepath.Join(t.TempDir(), "biased.gguf")
-	w.file(w.path, func(out io.Writer) error { return gguf.Write(out, metadata, tensors) })
-	w.open()
-	w.writeFolder(small())
+	w.asLlama(true, more...)
+	w.must(hftest.WriteFolder(w.dir, w.Model))
 	w.change(configFile, map[string]any{"attention_bias": true, "mlp_bias": true})
 	sameLogits(t, "with biases", converted(t, w.dir, Config{}).Path(), w.path)
 
@@ -210,18 +197,13 @@ func TestAnotherTypeIsRoundedToTheNearest(t *testing.T) {
 func TestVectorsInHalfPrecisionBecomeF32(t *testing.T) {
 	w := newTwin(t, "qwen2", small())
 	names := w.weights("model-rest.safetensors", func(name string) bool { return name != "model.norm.weight" })
-	half := func(out io.Writer) error {
-		_, err := out.Write(gguf.Encode(nil, gguf.F16, slices.Repeat([]float32{1.5}, w.Summary.Embedding)))
-		return err
-	}
-	w.addTensor("model-extra.safetensors", "model.norm.weight", gguf.F16, []uint64{uint64(w.Summary.Embedding)}, half)
+	size := w.Summary.Embedding
+	w.tensor("model-extra.safetensors", "model.norm.weight", gguf.F16, []uint64{uint64(size)}, slices.Repeat([]float32{1.5}, size))
 	said := map[string]string{"model.norm.weight": "model-extra.safetensors"}
 	for _, name := range names {
 		said[name] = "model-rest.safetensors"
 	}
-	if err := os.Remove(filepath.Join(w.dir, weightsFile)); err != nil {
-		t.Fatal(err)
-	}
+	w.remove(weightsFile)
 	w.json(indexFile, map[string]any{"weight_map": said})
 	m := converted(t, w.dir, Config{})
 	norm, _ := m.Tensor("output_norm.weight")
@@ -238,10 +220,7 @@ func TestTheMetadataAreThoseOfTheTwin(t *testing.T) {
 	for _, architecture := range []string{"qwen2", "llama"} {
 		w := newTwin(t, architecture, small())
 		w.json(generationFile, map[string]any{"temperature": 0.75, "top_p": 0.5, "top_k": 20, "repetition_penalty": 1.25, "do_sample": true})
-		readme := "---\nlicense: apache-2.0\nlicense_link: \"https://example.org/l\"\ntags:\n- chat\n---\n\nlicense: of the text\n"
-		if err := os.WriteFile(filepath.Join(w.dir, cardFile), []byte(readme), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		w.text(cardFile, "---\nlicense: apache-2.0\nlicense_link: \"https://example.org/l\"\ntags:\n- chat\n---\n\nlicense: of the text\n")
 		m := converted(t, w.dir, Config{})
 		want := map[string]any{
 			"general.name": "twin", "general.type": "model", "general.size_label": sizeLabelOf(m), "general.license": "apache-2.0",
