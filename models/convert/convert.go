@@ -2,8 +2,9 @@
 // safetensors files. Models of Qwen2ForCausalLM and LlamaForCausalLM are converted, with weights in F32, F16 or BF16.
 //
 // What comes out computes what the folder says. The numbers of a matrix stay as they are unless another type is asked for,
-// the rows of llama's queries and keys in the order that llama.cpp wants. What cannot be kept is refused, with one exception:
-// a tokenizer that normalises text to NFC is taken over without that, as llama.cpp has no such step.
+// the rows of llama's queries and keys in the order that llama.cpp wants. What cannot be kept is refused, with two exceptions:
+// a tokenizer that brings text into a normal form of Unicode is taken over without that, as llama.cpp has no such step, and of
+// several chat templates only the default one.
 //
 // A folder may come from strangers. All that it says is held against what is there, no name in it leads out of it, and
 // pickled weights (pytorch_model.bin), which are programs, are never opened. Tensors are copied piece by piece, so memory

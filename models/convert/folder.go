@@ -91,9 +91,10 @@ func (f *folder) close() {
 // path is what an error calls a file.
 func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
 
+// has reports whether a file is there, be it one that can be read or not.
 func (f *folder) has(name string) bool {
 	_, err := f.root.Stat(filepath.Join(f.sub, name))
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // open opens a regular file. The error is fs.ErrNotExist if it is not there.

@@ -19,6 +19,10 @@ func newHidden(path string) (*hidden, error) {
 	if f, err := nameless(filepath.Dir(path)); err == nil {
 		return &hidden{File: f}, nil
 	}
+	return newNamed(path)
+}
+
+func newNamed(path string) (*hidden, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	return &hidden{File: f, named: true}, err
 }

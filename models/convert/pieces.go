@@ -41,33 +41,24 @@ const modelBPE = 2
 
 func (v *vocabulary) parsePieces(file string, b []byte) error {
 	next, kind := 0, uint64(1) // the default is a unigram model
-	whole, err := message(b, func(field int, m []byte, _ uint64) error {
+	whole := false             // the normalizer, which is behind the pieces, is there
+	err := message(b, func(field int, m []byte, _ uint64) (err error) {
 		switch field {
 		case 1:
-			t, err := parsePiece(m)
-			if err != nil {
-				return err
+			var t token
+			if t, err = parsePiece(m); err == nil {
+				err = v.set(file, next, t)
 			}
 			next++
-			return v.set(file, next-1, t)
 		case 2:
-			_, err := message(m, func(field int, _ []byte, n uint64) error {
-				if field == 3 {
-					kind = n
-				}
-				return nil
-			})
-			return err
+			kind, err = number(m, 3, kind)
 		case 3:
-			_, err := message(m, func(field int, _ []byte, n uint64) error {
-				if prefix := n != 0; field == 3 {
-					v.prefix = &prefix
-				}
-				return nil
-			})
-			return err
+			var n uint64
+			n, err = number(m, 3, 1)
+			prefix := n != 0
+			v.prefix, whole = &prefix, true
 		}
-		return nil
+		return err
 	})
 	switch {
 	case errors.Is(err, errMessage) || err == nil && (!whole || next == 0):
@@ -82,7 +73,7 @@ func (v *vocabulary) parsePieces(file string, b []byte) error {
 
 func parsePiece(b []byte) (token, error) {
 	t := token{typ: tokenNormal}
-	_, err := message(b, func(field int, m []byte, n uint64) error {
+	err := message(b, func(field int, m []byte, n uint64) error {
 		switch field {
 		case 1:
 			t.text = string(m)
@@ -99,16 +90,26 @@ func parsePiece(b []byte) (token, error) {
 	return t, err
 }
 
+// number is the number in a field of a message.
+func number(b []byte, wanted int, otherwise uint64) (uint64, error) {
+	err := message(b, func(field int, _ []byte, n uint64) error {
+		if field == wanted {
+			otherwise = n
+		}
+		return nil
+	})
+	return otherwise, err
+}
+
 // errMessage is the error of a protocol buffer that is none.
 var errMessage = errors.New("not a message")
 
-// message calls each with the fields of a protocol buffer: with bytes, or with a number in the bits that it has there. It
-// reports whether there was a field.
-func message(b []byte, each func(field int, bytes []byte, n uint64) error) (some bool, err error) {
+// message calls each with the fields of a protocol buffer: with bytes, or with a number in the bits that it has there.
+func message(b []byte, each func(field int, bytes []byte, n uint64) error) error {
 	for len(b) > 0 {
 		key, used := binary.Uvarint(b)
 		if used <= 0 || key>>3 == 0 || key>>3 > 1<<29 {
-			return some, errMessage
+			return errMessage
 		}
 		b = b[used:]
 		var bytes []byte
@@ -121,17 +122,17 @@ func message(b []byte, each func(field int, bytes []byte, n uint64) error) (some
 		case 2:
 			var length uint64
 			if length, used = binary.Uvarint(b); used <= 0 || length > uint64(len(b)-used) {
-				return some, errMessage
+				return errMessage
 			}
 			bytes = b[used:][:length]
 			used += int(length)
 		case 5:
 			used = 4
 		default:
-			return some, errMessage
+			return errMessage
 		}
 		if used <= 0 || used > len(b) {
-			return some, errMessage
+			return errMessage
 		}
 		switch key & 7 {
 		case 1:
@@ -140,12 +141,11 @@ func message(b []byte, each func(field int, bytes []byte, n uint64) error) (some
 			n = uint64(binary.LittleEndian.Uint32(b))
 		}
 		b = b[used:]
-		some = true
 		if err := each(int(key>>3), bytes, n); err != nil {
-			return some, err
+			return err
 		}
 	}
-	return some, nil
+	return nil
 }
 
 // readAddedPieces reads the tokens that were put into the vocabulary afterwards, or are control tokens after all.

@@ -83,6 +83,7 @@ func (m *model) draft(ctx context.Context, name string) (*gguf.Draft, error) {
 	if err != nil {
 		return nil, err
 	}
+	through := &pipe{} // one for all tensors, which are written one after the other
 	var tensors []gguf.TensorData
 	if m.rope.freqs != nil {
 		tensors = append(tensors, gguf.TensorData{
@@ -100,38 +101,46 @@ func (m *model) draft(ctx context.Context, name string) (*gguf.Draft, error) {
 		}
 		heads := hf.Heads(m.shape, e.Name)
 		tensors = append(tensors, gguf.TensorData{Name: e.Name, Type: typ, Dims: e.Dims, Write: func(out io.Writer) error {
-			return w.pour(ctx, out, typ, heads)
+			return through.pour(ctx, out, w, typ, heads)
 		}})
 	}
 	return gguf.DraftModel(m.src.dir, m.metadata(name, tensors), tensors)
 }
 
+// pipe is what tensors are copied through.
+type pipe struct {
+	read   []byte
+	values []float32
+	write  []byte
+}
+
 // pour writes the numbers of a tensor in another type, and its rows in llama.cpp's order if they belong to heads.
-func (w weight) pour(ctx context.Context, out io.Writer, typ gguf.Type, heads int) error {
-	var in io.Reader = io.NewSectionReader(w.file, w.Offset, w.Size)
+func (p *pipe) pour(ctx context.Context, out io.Writer, w weight, typ gguf.Type, heads int) error {
+	section := io.NewSectionReader(w.file, w.Offset, w.Size)
+	var in io.Reader = section
 	if heads > 0 {
-		rows, err := hf.NewRows(io.NewSectionReader(w.file, w.Offset, w.Size), heads, w.Shape[0])
+		rows, err := hf.NewRows(section, heads, w.Shape[0])
 		if err != nil {
 			return fmt.Errorf("%s: the tensor %s: %w", w.path, w.Name, err)
 		}
 		in = rows
 	}
-	piece := make([]byte, min(buffered, w.Size))
-	var values []float32
-	var converted []byte
+	if p.read == nil {
+		p.read = make([]byte, buffered)
+	}
 	for left := w.Size; left > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b := piece[:min(left, int64(len(piece)))]
+		b := p.read[:min(left, buffered)]
 		if _, err := io.ReadFull(in, b); err != nil {
 			return fmt.Errorf("read the tensor %s of %s: %w", w.Name, w.path, err)
 		}
 		left -= int64(len(b))
 		if typ != w.Type {
-			values = gguf.Decode(values[:0], w.Type, b)
-			converted = gguf.Encode(converted[:0], typ, values)
-			b = converted
+			p.values = gguf.Decode(p.values[:0], w.Type, b)
+			p.write = gguf.Encode(p.write[:0], typ, p.values)
+			b = p.write
 		}
 		if _, err := out.Write(b); err != nil {
 			return err
