@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/hf/hftest"
 	"github.com/centram/centram/models/catalogue"
 	"github.com/centram/centram/models/hub/hubtest"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -43,6 +44,7 @@ func TestScripts(t *testing.T) {
 			"toy":     makeToy,
 			"adapter": makeAdapter,
 			"hub":     func(ts *testscript.TestScript, _ bool, args []string) { startHub(t, ts, args) },
+			"folder":  makeFolder,
 			"ready":   waitReady,
 			"code":    wantCode,
 			"number":  wantNumber,
@@ -93,6 +95,15 @@ func startHub(t *testing.T, ts *testscript.TestScript, args []string) {
 // makeAdapter writes an adapter of such a model: adapter FILE [SEED].
 func makeAdapter(ts *testscript.TestScript, _ bool, args []string) {
 	makeRandom(ts, args, gguf.GenerateAdapter)
+}
+
+// makeFolder writes a model of random weights and the folder that it might have come from: folder FILE FOLDER.
+func makeFolder(ts *testscript.TestScript, _ bool, args []string) {
+	makeToy(ts, false, args[:1])
+	m, err := gguf.OpenModel(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer m.Close()
+	ts.Check(hftest.WriteFolder(ts.MkAbs(args[1]), m))
 }
 
 func makeRandom(ts *testscript.TestScript, args []string, write func(io.Writer, gguf.Shape, uint64) error) {

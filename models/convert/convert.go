@@ -49,6 +49,11 @@ type Config struct {
 // model, with Invalid for one that is not sound, with Unsupported for one that cannot be kept, and with Unavailable if the
 // disk has no room. When ctx ends, it ends with its error.
 func Folder(ctx context.Context, dir, path string, cfg Config) (gguf.Summary, error) {
+	sum, err := folderTo(ctx, dir, path, cfg)
+	return sum, advised(err)
+}
+
+func folderTo(ctx context.Context, dir, path string, cfg Config) (gguf.Summary, error) {
 	if cfg.Name == "" {
 		cfg.Name = NameOf(dir)
 	}
@@ -79,6 +84,21 @@ func Folder(ctx context.Context, dir, path string, cfg Config) (gguf.Summary, er
 		return gguf.Summary{}, err
 	}
 	return write(ctx, draft, path, cfg.Progress)
+}
+
+// advised adds a next step to an error that has none.
+func advised(err error) error {
+	e, ok := errors.AsType[*centram.Error](err)
+	if !ok || e.Hint != "" {
+		return err
+	}
+	switch e.Code {
+	case centram.Unsupported:
+		return e.WithHint("If there is a GGUF file of the model, that is imported as it is.")
+	case centram.Invalid:
+		return e.WithHint("Download the folder's files again, all of the same version.")
+	}
+	return err
 }
 
 // NameOf is what a model is called after its folder. In Hugging Face's cache that is a number, and the model's name is above.

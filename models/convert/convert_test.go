@@ -278,6 +278,9 @@ func refused(t *testing.T, what, dir string, code centram.Code, says string) {
 	if centram.CodeOf(err) != code || !strings.Contains(fmt.Sprint(err)+" "+centram.HintOf(err), says) {
 		t.Errorf("%s: got %v (%s), want code %s and %q", what, err, centram.HintOf(err), code, says)
 	}
+	if centram.HintOf(err) == "" && code != centram.NotFound {
+		t.Errorf("%s: the error says nothing of what to do: %v", what, err)
+	}
 	if left, _ := os.ReadDir(out); len(left) != 0 {
 		t.Errorf("%s: %v was left behind", what, left)
 	}

@@ -143,7 +143,7 @@ func (f *folder) object(name string, limit int64) (*fields, error) {
 	}
 	raw, err := hf.Object(b)
 	if err != nil {
-		return nil, bad("%s %w", f.path(name), err).WithHint("Copy or download it again.")
+		return nil, bad("%s %w", f.path(name), err)
 	}
 	return &fields{file: f.path(name), raw: raw}, nil
 }

@@ -62,7 +62,7 @@ func (v *vocabulary) parsePieces(file string, b []byte) error {
 	})
 	switch {
 	case errors.Is(err, errMessage) || err == nil && (!whole || next == 0):
-		return bad("%s is not a tokenizer of SentencePiece, or is damaged", file).WithHint("Download it again.")
+		return bad("%s is not a tokenizer of SentencePiece, or is damaged", file)
 	case err != nil:
 		return err
 	case kind != modelBPE:

@@ -26,8 +26,7 @@ func (m *model) place() error {
 		name := hfName(e.Name)
 		w, ok := left[name]
 		if !ok {
-			return bad("%s has no tensor %s", m.src.dir, name).
-				WithHint("%s asks for it. Download the folder's files again, all of the same version.", configFile)
+			return bad("%s has no tensor %s, for which %s asks", m.src.dir, name, configFile)
 		}
 		delete(left, name)
 		if want := reversed(e.Dims); !slices.Equal(w.Shape, want) {

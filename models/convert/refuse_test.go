@@ -163,7 +163,7 @@ func TestWeightsThatDoNotFitAreRefused(t *testing.T) {
 		{"numbers of another type", func(w *twin) {
 			header := `{"model.layers.0.self_attn.q_proj.qweight":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}}`
 			w.text(weightsFile, string([]byte{byte(len(header)), 0, 0, 0, 0, 0, 0, 0})+header+"abcd")
-		}, centram.Unsupported, `q_proj.qweight" in "I32"`},
+		}, centram.Unsupported, `q_proj.qweight" in "I32", but F32, F16 and BF16 are supported If the weights were quantised`},
 	} {
 		w := newTwin(t, "qwen2", small())
 		row.spoil(w)
@@ -247,6 +247,21 @@ func TestAFolderOfTheCacheIsReadThroughItsLinks(t *testing.T) {
 	w.must(os.Rename(filepath.Join(blobs, configFile), outside))
 	w.must(os.Symlink(outside, filepath.Join(blobs, configFile)))
 	refused(t, "a link out of the cache", snapshot, centram.Invalid, configFile)
+}
+
+func TestWhatHuggingFacePassesOverIsPassedOver(t *testing.T) {
+	s := small()
+	s.Tied = true
+	w := newTwin(t, "llama", s)
+	size := uint64(w.Summary.Embedding)
+	w.must(hftest.Shard(w.dir, w.Model))
+	w.tensor("model-more.safetensors", "lm_head.weight", gguf.F32, []uint64{300, size}, make([]float32, 300*size))
+	w.tensor("model-old.safetensors", "model.layers.0.self_attn.rotary_emb.inv_freq", gguf.F32, []uint64{8}, make([]float32, 8))
+	said := readJSON(t, filepath.Join(w.dir, indexFile))["weight_map"].(map[string]any)
+	said["lm_head.weight"] = "model-more.safetensors"
+	said["model.layers.0.self_attn.rotary_emb.inv_freq"] = "model-old.safetensors"
+	w.change(indexFile, map[string]any{"weight_map": said})
+	sameLogits(t, "tied, with an output matrix of zeros that nobody reads", converted(t, w.dir, Config{}).Path(), w.path)
 }
 
 func TestErrorsNameTheFile(t *testing.T) {

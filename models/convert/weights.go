@@ -94,6 +94,9 @@ func (f *folder) openShard(w weights, name string) error {
 	}
 	f.held = append(f.held, file)
 	tensors, err := hf.ReadSafetensors(path, file, size)
+	if e, ok := errors.AsType[*centram.Error](err); ok && e.Code == centram.Unsupported {
+		return e.WithHint("If the weights were quantised, take the folder of the model before that.")
+	}
 	if err != nil {
 		return err
 	}
@@ -111,14 +114,12 @@ func (w weights) match(index string, f *folder, said map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(said)) {
 		have, ok := w[name]
 		if !ok || have.path != f.path(said[name]) {
-			return bad("%s says that the tensor %.200s is in %s, but it is not", index, name, said[name]).
-				WithHint("Download the folder's files again, all of the same version.")
+			return bad("%s says that the tensor %.200s is in %s, but it is not", index, name, said[name])
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(w)) {
 		if _, ok := said[name]; !ok {
-			return bad("%s has the tensor %.200s, of which %s says nothing", w[name].path, name, index).
-				WithHint("Download the folder's files again, all of the same version.")
+			return bad("%s has the tensor %.200s, of which %s says nothing", w[name].path, name, index)
 		}
 	}
 	return nil

@@ -77,6 +77,9 @@ func explain(path string, err error) error {
 // enough fails with Unavailable if a folder has no room for a file.
 func enough(folder string, size int64, free func(string) (int64, error)) error {
 	have, err := free(folder)
+	if errors.Is(err, os.ErrNotExist) {
+		return centram.Errorf(centram.NotFound, "there is no folder %s to write to: %w", folder, err).WithHint("Make it first.")
+	}
 	if err != nil {
 		return fmt.Errorf("look how much room %s has: %w", folder, err)
 	}

@@ -112,8 +112,9 @@ func TestADiskWithoutRoomIsNotWrittenTo(t *testing.T) {
 	if free, err := freeBytes(dir); err != nil || free <= 0 {
 		t.Errorf("the disk has %d bytes, %v", free, err)
 	}
-	if _, err := Folder(t.Context(), w.dir, filepath.Join(dir, "none", "out.gguf"), Config{}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("into no folder: got %v, want that it does not exist", err)
+	_, err = Folder(t.Context(), w.dir, filepath.Join(dir, "none", "out.gguf"), Config{})
+	if centram.CodeOf(err) != centram.NotFound || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("into no folder: got %v, want NotFound", err)
 	}
 }
 
