@@ -173,6 +173,39 @@ func TestImportRefusesWhatIsNoModel(t *testing.T) {
 	f.wantNames(t)
 }
 
+func TestWhatHuggingFaceKeepsIsToBeConverted(t *testing.T) {
+	f := open(t, t.TempDir(), nil)
+	weights := write(t, nil, t.TempDir(), "Model", "model.safetensors")
+	for _, path := range []string{weights, filepath.Dir(weights)} {
+		_, err := f.Import(t.Context(), path, "")
+		if want := "centram model import " + filepath.Dir(weights); centram.CodeOf(err) != centram.Invalid || !strings.HasSuffix(centram.HintOf(err), want) {
+			t.Errorf("%s: got %v (%s), want Invalid and %q", path, err, centram.HintOf(err), want)
+		}
+	}
+}
+
+func TestTheFileOfANameGivesThatName(t *testing.T) {
+	for _, row := range []struct{ name, file, back string }{
+		{"qwen2.5-0.5b", "qwen2.5-0.5b.gguf", "qwen2.5-0.5b"},
+		{"Small:latest", "", ""},
+		{"small:latest", "small.gguf", "small"},
+		{"small:bf16", "small-bf16.gguf", "small-bf16"},
+		{"../small", "", ""},
+		{"a/b", "", ""},
+		{NameAfter("Qwen2.5 (0.5B) Instruct"), "qwen2.5-0.5b-instruct.gguf", "qwen2.5-0.5b-instruct"},
+		{NameAfter("../../etc"), "etc.gguf", "etc"},
+		{NameAfter("模型"), "model.gguf", "model"},
+	} {
+		file, err := FileFor(row.name)
+		if file != row.file || (err != nil) != (row.file == "") {
+			t.Errorf("%q: got %q, %v, want %q", row.name, file, err, row.file)
+		}
+		if got := nameFor(file, ""); row.file != "" && got != row.back {
+			t.Errorf("%s is listed as %q, want %q", file, got, row.back)
+		}
+	}
+}
+
 func TestTheModelsFolderIsTheList(t *testing.T) {
 	dir := t.TempDir()
 	write(t, toy(), dir, "models", "before.gguf")

@@ -91,7 +91,7 @@ func readAbout(src *folder) ([]gguf.KV, error) {
 		k := get(f, "top_k", 0)
 		out = append(out, gguf.KV{Key: "general.sampling.top_k", Value: gguf.Of(int32(max(math.MinInt32, min(k, math.MaxInt32))))})
 	}
-	return out, f.err
+	return out, f.err()
 }
 
 // readCard reads the licence from the head of README.md, which is YAML between two lines of dashes. Only lines of the form

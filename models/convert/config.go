@@ -55,8 +55,8 @@ func readConfig(src *folder) (config, error) {
 		if err := step(f); err != nil {
 			return config{}, err
 		}
-		if f.err != nil {
-			return config{}, f.err
+		if f.err() != nil {
+			return config{}, f.err()
 		}
 	}
 	return c, nil
@@ -134,8 +134,8 @@ func (c *config) dimensions(f *fields) error {
 			otherwise = max(1, s.Embedding/s.Heads)
 		}
 		*d.into = get(f, d.key, otherwise)
-		if f.err != nil {
-			return f.err
+		if f.err() != nil {
+			return f.err()
 		}
 		if *d.into < 1 || *d.into > d.most {
 			if !f.has(d.key) {

@@ -7,12 +7,19 @@ import (
 	"github.com/centram/centram/hf"
 )
 
-// fields are those of a JSON object. The first that is not as it should be is the error, and later ones do nothing.
+// fields are those of a JSON object. The first that is not as it should be, in it or in what is in it, is the error, and later
+// ones do nothing.
 type fields struct {
-	file string // and which object of it
-	raw  map[string]json.RawMessage
-	err  error
+	file  string // and which object of it
+	raw   map[string]json.RawMessage
+	first *error // shared with the objects in it
 }
+
+func newFields(file string, raw map[string]json.RawMessage) *fields {
+	return &fields{file: file, raw: raw, first: new(error)}
+}
+
+func (f *fields) err() error { return *f.first }
 
 // has reports whether a field is there, and is not null.
 func (f *fields) has(key string) bool {
@@ -22,24 +29,26 @@ func (f *fields) has(key string) bool {
 
 // fail keeps an error, if it is the first.
 func (f *fields) fail(err error) {
-	if f.err == nil {
-		f.err = err
+	if *f.first == nil {
+		*f.first = err
 	}
+}
+
+// inside is an object in a field.
+func (f *fields) inside(key string, raw map[string]json.RawMessage) *fields {
+	return &fields{file: f.file + ", " + key, raw: raw, first: f.first}
 }
 
 // object returns the object in a field, which has no fields if it is not there.
 func (f *fields) object(key string) *fields {
-	out := &fields{file: f.file + ", " + key}
 	if !f.has(key) {
-		return out
+		return f.inside(key, nil)
 	}
 	raw, err := hf.Object(f.raw[key])
 	if err != nil {
 		f.fail(bad("%s: its %s %w", f.file, key, err))
-		return out
 	}
-	out.raw = raw
-	return out
+	return f.inside(key, raw)
 }
 
 // list returns the objects in a field.
@@ -51,7 +60,7 @@ func (f *fields) list(key string) []*fields {
 			f.fail(bad("%s: an entry of its %s %w", f.file, key, err))
 			return nil
 		}
-		out = append(out, &fields{file: f.file + ", " + key, raw: object})
+		out = append(out, f.inside(key, object))
 	}
 	return out
 }

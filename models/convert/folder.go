@@ -145,14 +145,14 @@ func (f *folder) object(name string, limit int64) (*fields, error) {
 	if err != nil {
 		return nil, bad("%s %w", f.path(name), err)
 	}
-	return &fields{file: f.path(name), raw: raw}, nil
+	return newFields(f.path(name), raw), nil
 }
 
 // optional reads a JSON file that need not be there, and then has no fields.
 func (f *folder) optional(name string, limit int64) (*fields, error) {
 	out, err := f.object(name, limit)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &fields{file: f.path(name)}, nil
+		return newFields(f.path(name), nil), nil
 	}
 	return out, err
 }

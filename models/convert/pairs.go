@@ -16,8 +16,8 @@ func ofPieces(f *fields) bool {
 // readPairs reads a tokenizer.json that joins pairs of bytes, as GPT-2's did.
 func (v *vocabulary) readPairs(f *fields) error {
 	model := f.object("model")
-	if f.err != nil {
-		return f.err
+	if f.err() != nil {
+		return f.err()
 	}
 	if typ := get(model, "type", "BPE"); typ != "BPE" {
 		return unsupported("%s is a tokenizer of type %.30q, which cannot be converted", f.file, typ).
@@ -43,13 +43,12 @@ func (v *vocabulary) readPairs(f *fields) error {
 		func() error { return v.readAdded(f) },
 		func() error { return v.readMerges(model) },
 		func() error { return v.readEnds(f) },
-		func() error { return model.err },
 	} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	return f.err
+	return f.err()
 }
 
 // plainText fails if texts are changed before they are cut. NFC is let pass, as the texts that people type are so already.
@@ -64,21 +63,21 @@ func plainText(f *fields) error {
 			return unsupported("%s cannot be converted: it changes texts by %.30q before they are cut", f.file, typ)
 		}
 	}
-	return normalizer.err
+	return normalizer.err()
 }
 
 func (v *vocabulary) readTokens(model *fields) error {
 	vocab := model.object("vocab")
-	if model.err != nil {
-		return model.err
+	if model.err() != nil {
+		return model.err()
 	}
 	if len(vocab.raw) == 0 {
 		return bad("%s has no vocab", model.file)
 	}
 	for _, text := range slices.Sorted(maps.Keys(vocab.raw)) {
 		id := get(vocab, text, -1)
-		if vocab.err != nil {
-			return vocab.err
+		if vocab.err() != nil {
+			return vocab.err()
 		}
 		if err := v.set(model.file, id, token{text: text, typ: tokenNormal}); err != nil {
 			return err
@@ -90,15 +89,15 @@ func (v *vocabulary) readTokens(model *fields) error {
 func (v *vocabulary) readAdded(f *fields) error {
 	for _, a := range f.list("added_tokens") {
 		text, id, special := get(a, "content", ""), get(a, "id", -1), get(a, "special", false)
-		if a.err != nil {
-			return a.err
+		if a.err() != nil {
+			return a.err()
 		}
 		if err := v.set(f.file, id, token{text: text, typ: tokenNormal}); err != nil {
 			return err
 		}
 		v.tokens[id] = added(text, special)
 	}
-	return f.err
+	return f.err()
 }
 
 // readMerges reads the pairs, which are texts "a b" or, in newer files, lists of two.
@@ -137,7 +136,7 @@ func (v *vocabulary) readEnds(f *fields) error {
 			return unsupported("%s cannot be converted: it changes tokens by %.30q", f.file, typ)
 		}
 	}
-	return post.err
+	return post.err()
 }
 
 // readEndsOf reads a template: at most a token, then the text, then at most a token.
@@ -156,5 +155,5 @@ func (v *vocabulary) readEndsOf(p *fields) error {
 			return unsupported("%s cannot be converted: it puts more than a token before and one behind a text", p.file)
 		}
 	}
-	return p.err
+	return p.err()
 }

@@ -33,7 +33,7 @@ func (v *vocabulary) readPieces(src *folder, settings *fields) error {
 		prefix := get(settings, "add_prefix_space", true)
 		v.prefix = &prefix
 	}
-	return settings.err
+	return settings.err()
 }
 
 // modelBPE is what the tokens have to be joined by. llama.cpp would cut texts of the other models differently.
@@ -157,8 +157,8 @@ func (v *vocabulary) readAddedPieces(src *folder, settings *fields) error {
 	if err == nil {
 		for _, text := range slices.Sorted(maps.Keys(more.raw)) {
 			id := get(more, text, -1)
-			if more.err != nil {
-				return more.err
+			if more.err() != nil {
+				return more.err()
 			}
 			if err := v.set(more.file, id, token{text, tokenUserDefined, -1000}); err != nil {
 				return err
@@ -170,7 +170,7 @@ func (v *vocabulary) readAddedPieces(src *folder, settings *fields) error {
 		a := decoder.object(number)
 		text, special := get(a, "content", ""), get(a, "special", false)
 		id, err := strconv.Atoi(number)
-		if err != nil || a.err != nil || decoder.err != nil || id < 0 || id >= len(v.tokens) || text == "" {
+		if err != nil || a.err() != nil || decoder.err() != nil || id < 0 || id >= len(v.tokens) || text == "" {
 			return bad("%s: the token %.20q is not one of the %d tokens", decoder.file, number, len(v.tokens))
 		}
 		// The unknown token stays what it is: llama.cpp asks for it by its type.
@@ -178,5 +178,5 @@ func (v *vocabulary) readAddedPieces(src *folder, settings *fields) error {
 			v.tokens[id] = added(text, special)
 		}
 	}
-	return settings.err
+	return settings.err()
 }

@@ -95,5 +95,5 @@ func cutSteps(f *fields) ([]string, error) {
 	default:
 		steps = []string{typ}
 	}
-	return steps, f.err
+	return steps, f.err()
 }

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -31,17 +32,12 @@ func readRope(f *fields, s gguf.Summary) (rope, error) {
 	if !f.has("rope_parameters") {
 		at = f.object("rope_scaling")
 	}
-	if f.err != nil {
-		return rope{}, f.err
-	}
 	r := rope{base: get(at, "rope_theta", get(f, "rope_theta", 10000.0))}
 	method := get(at, "rope_type", get(at, "type", "default"))
 	r.factor = get(at, "factor", 1.0)
 	r.context = get(at, "original_max_position_embeddings", get(f, "original_max_position_embeddings", s.Context))
-	for _, err := range []error{f.err, at.err, knownRope(at)} {
-		if err != nil {
-			return rope{}, err
-		}
+	if err := cmp.Or(f.err(), knownRope(at)); err != nil {
+		return rope{}, err
 	}
 	switch {
 	case method == "default":
@@ -77,8 +73,8 @@ func (r *rope) readYarn(at *fields) error {
 	usual := 0.1*math.Log(r.factor) + 1
 	attention, fast, slow := get(at, "attention_factor", usual), get(at, "beta_fast", 32.0), get(at, "beta_slow", 1.0)
 	truncate := get(at, "truncate", true)
-	if at.err != nil {
-		return at.err
+	if at.err() != nil {
+		return at.err()
 	}
 	if math.Abs(attention-usual) > 1e-6 || fast != 32 || slow != 1 || !truncate {
 		return unsupported("%s has its own attention_factor, beta_fast, beta_slow or truncate, with which llama.cpp does not compute", at.file).
@@ -100,8 +96,8 @@ func (r *rope) readLlama3(at *fields, headDim int) error {
 	if !at.has("original_max_position_embeddings") {
 		r.context = 8192
 	}
-	if at.err != nil {
-		return at.err
+	if at.err() != nil {
+		return at.err()
 	}
 	if !(low > 0) || !(high > low) {
 		return bad("%s: a low_freq_factor of %v and a high_freq_factor of %v make no sense", at.file, low, high)

@@ -31,8 +31,8 @@ func (v *vocabulary) special(src *folder, settings, config *fields) error {
 		v.keys = append(v.keys, gguf.KV{Key: "tokenizer.ggml." + name.gguf + "_token_id", Value: id32(id)})
 	}
 	for _, f := range []*fields{settings, config, generation} {
-		if f.err != nil {
-			return f.err
+		if f.err() != nil {
+			return f.err()
 		}
 	}
 	if err := v.addEnds(settings, ids); err != nil {
@@ -79,8 +79,8 @@ func (v *vocabulary) addEnds(settings *fields, ids map[string]int) error {
 			return unsupported("%s cannot be converted: it puts the token %.50q around texts, which is not its %s_token", settings.file, end.has, end.name)
 		}
 		add := get(settings, "add_"+end.name+"_token", end.has != "" || end.otherwise && known)
-		if settings.err != nil {
-			return settings.err
+		if settings.err() != nil {
+			return settings.err()
 		}
 		if add && !known {
 			return bad("%s puts a %s_token around texts, but does not say which it is", settings.file, end.name)
@@ -114,15 +114,15 @@ func otherTemplate(src *folder, settings *fields) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []byte(get(alone, key, "")), alone.err
+		return []byte(get(alone, key, "")), alone.err()
 	}
 	if !strings.HasPrefix(string(settings.raw[key]), "[") {
-		return []byte(get(settings, key, "")), settings.err
+		return []byte(get(settings, key, "")), settings.err()
 	}
 	for _, choice := range settings.list(key) {
 		if get(choice, "name", "") == "default" {
-			return []byte(get(choice, "template", "")), choice.err
+			return []byte(get(choice, "template", "")), choice.err()
 		}
 	}
-	return nil, settings.err
+	return nil, settings.err()
 }

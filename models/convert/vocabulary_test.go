@@ -282,6 +282,10 @@ func TestTokensThatDoNotFitAreRefused(t *testing.T) {
 		{"a merge of one", entry("merges", []any{"ab"}), centram.Invalid, "merge 0"},
 		{"a merge twice", entry("merges", []any{"a b", "a b"}), centram.Invalid, "merges 0 and 1"},
 		{"lower case", func(all, _ map[string]any) { all["normalizer"] = map[string]any{"type": "Lowercase"} }, centram.Unsupported, `"Lowercase"`},
+		{"a change of texts that is a number", func(all, _ map[string]any) { all["normalizer"] = map[string]any{"type": 5} }, centram.Invalid, "its type is 5, not a text"},
+		{"an ending that is a number", func(all, _ map[string]any) { all["post_processor"] = map[string]any{"type": 5} }, centram.Invalid, "its type is 5, not a text"},
+		{"an added token that is a number", func(all, _ map[string]any) { all["added_tokens"] = []any{5} }, centram.Invalid, "an entry of its added_tokens"},
+		{"a model that is a list", func(all, _ map[string]any) { all["model"] = []any{} }, centram.Invalid, "its model is not a JSON object"},
 		{"an unknown ending", func(all, _ map[string]any) { all["post_processor"] = map[string]any{"type": "BertProcessing"} }, centram.Unsupported, `"BertProcessing"`},
 	} {
 		w := newTwin(t, "qwen2", small())

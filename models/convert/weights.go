@@ -71,10 +71,7 @@ func weightMap(index *fields) (map[string]string, error) {
 				WithHint("Files of weights are named like model-00001-of-00002.safetensors.")
 		}
 	}
-	if index.err != nil {
-		return nil, index.err
-	}
-	return said, entries.err
+	return said, index.err()
 }
 
 // plain reports whether a name is that of a file of weights in the folder itself.
