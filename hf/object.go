@@ -9,8 +9,14 @@ import (
 	"unicode/utf8"
 )
 
+// pointer is what a file begins with that stands for another one, which was not downloaded.
+const pointer = "version https://git-lfs.github.com"
+
 // Object reads a JSON object in which no key is twice. encoding/json would take the last, another reader the first.
 func Object(raw []byte) (map[string]json.RawMessage, error) {
+	if bytes.HasPrefix(raw, []byte(pointer)) {
+		return nil, errors.New("is a Git LFS pointer, which stands for the real file (git lfs pull fetches it)")
+	}
 	if !utf8.Valid(raw) {
 		return nil, errors.New("is not UTF-8")
 	}

@@ -54,6 +54,8 @@ func ReadSafetensors(name string, r io.ReaderAt, size int64) ([]Tensor, error) {
 	}
 	length := binary.LittleEndian.Uint64(start[:])
 	switch {
+	case string(start[:]) == pointer[:8]:
+		return nil, bad("%s is a Git LFS pointer, which stands for the real file", name).WithHint("Fetch the real file with: git lfs pull")
 	case length > maxHeader:
 		return nil, bad("%s is not a safetensors file: its header would have %d bytes", name, length)
 	case int64(length) > size-8:

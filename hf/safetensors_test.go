@@ -62,6 +62,7 @@ func TestHostileSafetensorsAreRefused(t *testing.T) {
 		{"header of 2^63", append([]byte{0, 0, 0, 0, 0, 0, 0, 0x80}, "{}"...), "would have"},
 		{"header longer than the file", append([]byte{3, 0, 0, 0, 0, 0, 0, 0}, "{}"...), "cut off"},
 		{"GGUF", append([]byte("GGUF"), make([]byte, 100)...), "would have"},
+		{"a pointer", []byte("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"), "Git LFS pointer"},
 		{"not JSON", container(`{"a"`, 0), "not JSON"},
 		{"a list", container(`[]`, 0), "not a JSON object"},
 		{"white space first", container(` {}`, 0), "not a JSON object"},

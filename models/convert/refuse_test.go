@@ -216,6 +216,7 @@ func TestHostileJSONIsRefused(t *testing.T) {
 		{"a key twice", configFile, `{"vocab_size":1,"vocab_size":2}`, "twice"},
 		{"a list", configFile, `[]`, "not a JSON object"},
 		{"followed", configFile, `{}{}`, "followed"},
+		{"a pointer", tokenizerFile, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "git lfs pull"},
 		{"not UTF-8", configFile, "{\"\xff\":1}", "UTF-8"},
 		{"huge", configFile, `{"a":"` + strings.Repeat("x", maxSettings) + `"}`, "longer than"},
 		{"a template of another type", tokensFile, `{"chat_template":5}`, "chat_template"},
