@@ -2,6 +2,7 @@ package hf
 
 import (
 	"bytes"
+	"io"
 	"testing"
 
 	"github.com/centram/centram/gguf"
@@ -21,8 +22,18 @@ func TestReorderingRowsIsUndone(t *testing.T) {
 		if err != nil || !bytes.Equal(back, data) {
 			t.Errorf("got %v, %v, want %v", back, err, data)
 		}
+		r, err := NewRows(io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), heads, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if read, err := io.ReadAll(r); err != nil || !bytes.Equal(read, there) {
+			t.Errorf("read row by row: got %v, %v, want %v", read, err, there)
+		}
 	})
 	for _, rows := range []uint64{0, 3, 7} {
+		if _, err := NewRows(io.NewSectionReader(bytes.NewReader(make([]byte, 28)), 0, 28), 2, rows); err == nil {
+			t.Errorf("%d rows of two heads were read", rows)
+		}
 		if _, err := Interleave(make([]byte, 28), 2, rows); err == nil {
 			t.Errorf("%d rows of two heads were accepted", rows)
 		}
