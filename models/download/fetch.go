@@ -112,7 +112,7 @@ func Fetch(ctx context.Context, f File, src Source, cfg Config) error {
 			return context.Cause(ctx)
 		}
 	}
-	p, err := openPartial(base, f.Size)
+	p, err := openPartial(base, f.Size, f.Size)
 	if err != nil {
 		return err
 	}

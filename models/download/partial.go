@@ -41,8 +41,8 @@ type partial struct {
 }
 
 // openPartial opens what there is of a file, whose name without extension is base. It fails with centram.Conflict if another
-// process has it open, and with centram.Unavailable if there is no room for the rest.
-func openPartial(base string, size int64) (p *partial, err error) {
+// process has it open, and with centram.Unavailable if there is no room for the rest of the bytes that are wanted.
+func openPartial(base string, size, wanted int64) (p *partial, err error) {
 	if err := os.MkdirAll(filepath.Dir(base), 0o700); err != nil {
 		return nil, explain(err)
 	}
@@ -65,7 +65,7 @@ func openPartial(base string, size int64) (p *partial, err error) {
 	if info.Size() != size { // the journal is of a file that somebody has replaced
 		p.have = nil
 	}
-	if err := room(filepath.Dir(base), size-p.have.total()); err != nil {
+	if err := room(filepath.Dir(base), max(wanted-p.have.total(), 0)); err != nil {
 		return nil, err
 	}
 	if err := p.data.Truncate(size); err != nil {

@@ -1,0 +1,169 @@
+package download
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/models/hub"
+)
+
+// FetchLayers writes the layers r of a model into a file of their own, as gguf.Slice does, and gets no more of the hub than
+// the beginnings of its files and the tensors that are needed. What was begun goes on. The catalogue has hashes of whole files
+// only, so what came is as good as the connection: who runs it has to know the tensors' hashes from elsewhere, or trust the hub.
+// It fails as Fetch does, with centram.Conflict if there is a file already, and with centram.Unsupported if the server does not
+// give parts of files.
+func (m Model) FetchLayers(ctx context.Context, h *hub.Hub, r centram.LayerRange, to string, cfg Config) (err error) {
+	if _, err := os.Stat(to); err == nil {
+		return centram.Errorf(centram.Conflict, "There is a file of that name: %s", to).WithHint("Move it away, or name another.")
+	}
+	l := &layers{}
+	defer func() { err = errors.Join(err, l.close(err == nil)) }()
+	for _, f := range m.Files {
+		file := File{filepath.Join(filepath.Dir(to), f.Name()), f.Size, f.SHA256}
+		cfg := cfg.withDefaults(file)
+		p, err := openPartial(filepath.Join(cfg.Dir, f.SHA256), f.Size, 0)
+		if err != nil {
+			return err
+		}
+		l.files = append(l.files, &fetch{file: file, src: FromHub(h, hub.File{Repo: m.Repo, Revision: m.Revision, Path: f.Path}, f.Size), cfg: cfg, partial: p})
+	}
+	model, err := l.open(ctx)
+	if err != nil {
+		return err
+	}
+	if err := l.get(ctx, model, r); err != nil {
+		return err
+	}
+	return write(to, func(w io.Writer) error { return gguf.Slice(w, model, r) })
+}
+
+// layers are the files of a model, of which parts are here.
+type layers struct{ files []*fetch }
+
+// close keeps what is here, unless it is not needed any more.
+func (l *layers) close(done bool) (err error) {
+	for _, t := range l.files {
+		if done || t.partial.done() == 0 {
+			err = errors.Join(err, t.partial.remove())
+		} else {
+			err = errors.Join(err, t.partial.close())
+		}
+	}
+	return err
+}
+
+// open gets so much of the files' beginnings as it takes to know what is in them.
+func (l *layers) open(ctx context.Context) (*gguf.Model, error) {
+	var parts []*gguf.File
+	for _, t := range l.files {
+		f, err := t.header(ctx)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, f)
+	}
+	return gguf.Join(parts...)
+}
+
+// header gets the beginning of a file. How long it is shows only when it is here, so it comes piece by piece.
+func (t *fetch) header(ctx context.Context) (*gguf.File, error) {
+	for n := int64(1 << 20); ; n += max(1<<20, n/8) {
+		n = min(n, t.file.Size)
+		if err := t.ranges(ctx, spans{{0, n}}); err != nil {
+			return nil, err
+		}
+		f, err := gguf.Read(until{t.partial.data, n}, t.file.Size)
+		if err == nil {
+			f.Name = t.file.Path
+			f, err = gguf.Read(t.partial.data, t.file.Size) // the tensors lie behind
+			return f, err
+		}
+		if n == t.file.Size || n > gguf.MaxHeaderBytes || !errors.Is(err, errNotYet) {
+			return nil, err
+		}
+	}
+}
+
+// until is the beginning of a file. What is behind it is not here yet.
+type until struct {
+	r   io.ReaderAt
+	end int64
+}
+
+var errNotYet = errors.New("not here yet")
+
+func (u until) ReadAt(b []byte, at int64) (int, error) {
+	if at >= u.end {
+		return 0, errNotYet
+	}
+	if at+int64(len(b)) <= u.end {
+		return u.r.ReadAt(b, at)
+	}
+	n, err := u.r.ReadAt(b[:u.end-at], at)
+	if err == nil {
+		err = errNotYet
+	}
+	return n, err
+}
+
+// get gets the tensors of a range of layers.
+func (l *layers) get(ctx context.Context, m *gguf.Model, r centram.LayerRange) error {
+	needs, err := gguf.Needs(m, r)
+	if err != nil {
+		return err
+	}
+	want := make([]spans, len(l.files))
+	for _, n := range needs {
+		want[n.Part] = want[n.Part].add(span{n.Tensor.Offset, n.Tensor.Offset + n.Tensor.Size})
+	}
+	for i, t := range l.files {
+		if err := room(t.cfg.Dir, 2*want[i].total()); err != nil { // once as it came, and once in the file that is made
+			return err
+		}
+		if err := t.ranges(ctx, want[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ranges gets parts of a file.
+func (t *fetch) ranges(ctx context.Context, want spans) error {
+	t.taken = append(spans(nil), t.partial.have...)
+	at := int64(0)
+	for _, s := range want {
+		t.taken = t.taken.add(span{at, s.from})
+		at = s.to
+	}
+	t.taken = t.taken.add(span{at, t.file.Size})
+	err := t.connect(ctx)
+	if errors.Is(err, hub.Whole) {
+		return centram.Errorf(centram.Unsupported, "The server does not give parts of %s.", filepath.Base(t.file.Path)).WithHint("Download all of it.")
+	}
+	return err
+}
+
+// write writes a file whole or not at all.
+func write(path string, content func(io.Writer) error) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return explain(err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".*.new")
+	if err != nil {
+		return explain(err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(tmp.Name()))
+		}
+	}()
+	if err := errors.Join(content(tmp), tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
+		return explain(err)
+	}
+	return explain(os.Rename(tmp.Name(), path))
+}
