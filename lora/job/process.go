@@ -2,7 +2,6 @@ package job
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/centram/centram/process"
 )
 
 // train runs the process of a training until that ends by itself, somebody asks for its end, or ctx ends.
@@ -21,9 +22,9 @@ func (r *run) train(ctx context.Context) (o outcome) {
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(os.Environ(), q.cfg.Env...)
 	cmd.WaitDelay = time.Second
-	said := &tail{}
+	said := &process.Tail{}
 	cmd.Stderr = said
-	behind(cmd)
+	process.Behind(cmd)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		o.err = err
@@ -38,7 +39,7 @@ func (r *run) train(ctx context.Context) (o outcome) {
 		o.err = fmt.Errorf("start the training: %w", err)
 		return o
 	}
-	if err := lower(cmd); err != nil {
+	if err := process.Lower(cmd); err != nil {
 		q.cfg.Log.WarnContext(ctx, "The training has the same priority as chat", "id", r.job.ID, "err", err)
 	}
 	read := make(chan struct{})
@@ -93,21 +94,6 @@ func (r *run) watch(ctx context.Context, cmd *exec.Cmd, in io.Closer, read <-cha
 		}
 	}
 }
-
-// tail keeps the last of what is written to it.
-type tail struct{ b []byte }
-
-const tailBytes = 2 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.b = append(t.b, p...)
-	if len(t.b) > tailBytes {
-		t.b = bytes.Clone(t.b[len(t.b)-tailBytes:])
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string { return strings.ToValidUTF8(strings.TrimSpace(string(t.b)), "") }
 
 // quoted is a path as a flag that takes a list has it: in CSV, since there may be a comma in it.
 func quoted(path string) string {
