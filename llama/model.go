@@ -155,28 +155,3 @@ func (m *Model) Info() (ModelInfo, error) {
 	}
 	return info, nil
 }
-
-// Quantization is a target of Quantize, with the value of llama.cpp's LLAMA_FTYPE of that name.
-type Quantization int
-
-const (
-	F16  Quantization = 1
-	Q4_0 Quantization = 2 //nolint:revive // the field's name for it
-	Q8_0 Quantization = 7 //nolint:revive // as above
-	Q4KM Quantization = 15
-	Q5KM Quantization = 17
-	Q6K  Quantization = 18
-)
-
-// Quantize writes the GGUF file in as another file of smaller weights, on that many threads (0: all).
-func Quantize(in, out string, to Quantization, threads int) error {
-	start()
-	cIn, cOut := C.CString(in), C.CString(out)
-	defer C.free(unsafe.Pointer(cIn))
-	defer C.free(unsafe.Pointer(cOut))
-	var reason *C.char
-	if C.cen_quantize(cIn, cOut, C.int32_t(to), C.int32_t(threads), &reason) != 0 {
-		return failure("quantize "+in, reason)
-	}
-	return nil
-}

@@ -19,6 +19,13 @@ namespace {
 
 cen_log_sink log_sink = nullptr;
 
+// Whoever wants the log of what this thread does.
+struct listener {
+    cen_piece_sink sink = nullptr;
+    uintptr_t      data = 0;
+};
+thread_local listener listening;
+
 void on_log(ggml_log_level level, const char * text, void *) {
     static thread_local ggml_log_level last = GGML_LOG_LEVEL_NONE;
     if (level != GGML_LOG_LEVEL_CONT) {
@@ -35,6 +42,9 @@ void on_log(ggml_log_level level, const char * text, void *) {
                 errors.pop_back();
             }
         }
+    }
+    if (listening.sink != nullptr) {
+        listening.sink(const_cast<char *>(text), reinterpret_cast<void *>(listening.data));
     }
     if (log_sink != nullptr) {
         log_sink(last, const_cast<char *>(text));
@@ -83,17 +93,23 @@ void cen_model_free(llama_model * model) {
 #endif
 }
 
-int32_t cen_quantize(const char * in, const char * out, int32_t ftype, int32_t n_threads, char ** err) {
-    return cen::guard<int32_t>(err, -1, [&] {
-        llama_model_quantize_params p = llama_model_quantize_default_params();
-        p.ftype                       = static_cast<llama_ftype>(ftype);
-        p.nthread                     = n_threads;
-        if (llama_model_quantize(in, out, &p) != 0) {
+int32_t cen_quantize(const char * in, const char * out, cen_quantize_params p, char ** err) {
+    listening      = { p.log, p.log_data };
+    int32_t result = cen::guard<int32_t>(err, -1, [&] {
+        llama_model_quantize_params qp = llama_model_quantize_default_params();
+        qp.ftype                       = static_cast<llama_ftype>(p.ftype);
+        qp.nthread                     = p.n_threads;
+        qp.allow_requantize            = p.requantize;
+        qp.dry_run                     = p.plan;
+        qp.max_buf_size                = p.buffer;
+        if (llama_model_quantize(in, out, &qp) != 0) {
             cen::fail(err, "quantize");
             return -1;
         }
         return 0;
     });
+    listening      = {};
+    return result;
 }
 
 struct cen_context {

@@ -30,7 +30,21 @@ typedef struct cen_model_params {
 
 struct llama_model * cen_model_load(const char ** paths, size_t n_paths, cen_model_params p, char ** err);
 void                 cen_model_free(struct llama_model * model); // and gives the system the memory that is free since
-int32_t              cen_quantize(const char * in, const char * out, int32_t ftype, int32_t n_threads, char ** err);
+
+// Gets what llama.cpp logs while it quantises, in the pieces in which it does, on the thread that called.
+typedef void (*cen_piece_sink)(char * text, void * data);
+
+typedef struct cen_quantize_params {
+    int32_t        ftype;     // enum llama_ftype
+    int32_t        n_threads; // 0: all
+    size_t         buffer;    // bytes of weights in memory at once; 0: 8 GiB
+    bool           requantize;
+    bool           plan; // only log what would be done
+    cen_piece_sink log;  // or NULL
+    uintptr_t      log_data;
+} cen_quantize_params;
+
+int32_t cen_quantize(const char * in, const char * out, cen_quantize_params p, char ** err);
 
 typedef struct cen_context_params {
     uint32_t n_ctx; // all sequences together
