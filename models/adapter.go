@@ -158,7 +158,7 @@ func (l *Library) RemoveAdapter(ctx context.Context, base, name string, file boo
 // centram.Invalid if a name cannot be one.
 func (l *Library) AdapterPath(base, name string) (string, error) {
 	base, name = canonical(base), strings.ToLower(name)
-	if err := checkName(base); err != nil {
+	if err := CheckName(base); err != nil {
 		return "", err
 	}
 	if err := CheckAdapterName(name); err != nil {

@@ -79,7 +79,7 @@ func (l *Library) unpackOne(ctx context.Context, b BuiltIn) error {
 	if err != nil {
 		return err
 	}
-	m.Name = nameFor(path, "")
+	m.Name = NameFor(path, "")
 	_, err = l.add(ctx, m, "")
 	return err
 }

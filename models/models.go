@@ -251,7 +251,7 @@ func (l *Library) Only(ctx context.Context) (string, error) {
 // such file, centram.Conflict if the name is taken or the model has another one, and centram.Invalid or
 // centram.Unsupported if it cannot be run.
 func (l *Library) Import(ctx context.Context, path, name string) (Model, error) {
-	if err := checkName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return Model{}, err
 	}
 	path, err := filepath.Abs(path)

@@ -200,7 +200,7 @@ func TestTheFileOfANameGivesThatName(t *testing.T) {
 		if file != row.file || (err != nil) != (row.file == "") {
 			t.Errorf("%q: got %q, %v, want %q", row.name, file, err, row.file)
 		}
-		if got := nameFor(file, ""); row.file != "" && got != row.back {
+		if got := NameFor(file, ""); row.file != "" && got != row.back {
 			t.Errorf("%s is listed as %q, want %q", file, got, row.back)
 		}
 	}

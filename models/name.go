@@ -20,8 +20,8 @@ func canonical(name string) string {
 	return strings.TrimSuffix(strings.ToLower(name), ":"+latest)
 }
 
-// checkName checks a name that somebody chose. Empty is all right: one will be made.
-func checkName(name string) error {
+// CheckName checks a name that somebody chose. Empty is all right: one will be made.
+func CheckName(name string) error {
 	if name == "" || len(name) <= maxName && validName.MatchString(name) {
 		return nil
 	}
@@ -37,7 +37,7 @@ func FileFor(name string) (string, error) {
 	if name == "" {
 		name = "model"
 	}
-	if err := checkName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return "", err
 	}
 	return strings.ReplaceAll(canonical(name), ":", "-") + ".gguf", nil
@@ -65,11 +65,11 @@ func (l *Library) nameFor(path, title string) string {
 	if name := l.Known[filepath.Base(path)]; name != "" {
 		return name
 	}
-	return nameFor(path, title)
+	return NameFor(path, title)
 }
 
-// nameFor makes a name after the file, or if that says nothing after what the model calls itself.
-func nameFor(path, title string) string {
+// NameFor makes a name after the file, or if that says nothing after what the model calls itself.
+func NameFor(path, title string) string {
 	base := filepath.Base(path)
 	if m := partName.FindStringSubmatch(base); m != nil {
 		base = m[1]

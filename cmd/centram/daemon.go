@@ -22,6 +22,7 @@ import (
 	"github.com/centram/centram/lora/job"
 	"github.com/centram/centram/models"
 	"github.com/centram/centram/models/download"
+	"github.com/centram/centram/quantize"
 	"github.com/centram/centram/server"
 	"github.com/centram/centram/server/ollama"
 	"github.com/centram/centram/server/openai"
@@ -68,6 +69,9 @@ func (a *app) newDaemon(ctx context.Context) (_ *daemon, err error) {
 	}
 	if d.db, err = store.Open(ctx, a.cfg.Data); err != nil {
 		return nil, err
+	}
+	if n := quantize.Sweep(a.cfg.Models); n > 0 {
+		d.log.InfoContext(ctx, "Files removed that were being quantised when the machine stopped", "files", n, "folder", a.cfg.Models)
 	}
 	events := server.NewEvents()
 	library := a.modelsConfig(d.db)

@@ -91,7 +91,7 @@ func (a *app) command() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(), a.chatCommand(), a.modelCommand(), a.listCommand(), a.removeCommand(), a.psCommand(),
 		a.trainCommand(), a.evalCommand(), a.loraCommand(), a.nodeCommand(), a.peerCommand(), a.blobCommand(), a.hyperlinkCommand(),
-		a.benchCommand(), a.doctorCommand(), a.configCommand(), a.identityCommand(), a.versionCommand(),
+		a.benchCommand(), a.doctorCommand(), a.configCommand(), a.identityCommand(), a.versionCommand(), a.quantizeWorker(),
 	)
 	return root
 }

@@ -42,6 +42,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"toy":     makeToy,
+			"large":   makeLarge,
+			"appears": waitFile,
 			"adapter": makeAdapter,
 			"hub":     func(ts *testscript.TestScript, _ bool, args []string) { startHub(t, ts, args) },
 			"folder":  makeFolder,
@@ -90,6 +92,25 @@ func startHub(t *testing.T, ts *testscript.TestScript, args []string) {
 	ts.Check(os.MkdirAll(ts.MkAbs("home"), 0o700))
 	ts.Check(os.WriteFile(ts.MkAbs("home/catalogue.json"), list, 0o600))
 	ts.Setenv("HF_ENDPOINT", h.URL)
+}
+
+// makeLarge writes a model of random weights that takes a second or more to be quantised: large FILE.
+func makeLarge(ts *testscript.TestScript, _ bool, args []string) {
+	makeRandom(ts, args, func(w io.Writer, _ gguf.Shape, seed uint64) error {
+		shape := gguf.Shape{Layers: 4, Embedding: 1024, Heads: 8, FeedForward: 2048, Context: 128, Tied: true, Type: gguf.F16}
+		return gguf.Generate(w, shape, seed)
+	})
+}
+
+// waitFile waits until a file is there, or with a ! until it is not: appears FILE.
+func waitFile(ts *testscript.TestScript, gone bool, args []string) {
+	for range 1000 {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err != nil == gone {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("%s was not to be seen in time, or did not go", args[0])
 }
 
 // makeAdapter writes an adapter of such a model: adapter FILE [SEED].

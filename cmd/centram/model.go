@@ -16,13 +16,13 @@ import (
 
 func (a *app) modelCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "model", Short: "List, download, add, check and remove models", Args: cobra.NoArgs,
+		Use: "model", Short: "List, download, add, check, quantise and remove models", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	list, remove := a.listCommand(), a.removeCommand()
 	list.Aliases, list.Hidden = []string{"ls"}, false
 	remove.Hidden = false
-	cmd.AddCommand(list, a.searchCommand(), a.downloadCommand(), a.importCommand(), a.showCommand(), a.verifyCommand(), remove)
+	cmd.AddCommand(list, a.searchCommand(), a.downloadCommand(), a.importCommand(), a.showCommand(), a.verifyCommand(), a.quantizeCommand(), remove)
 	return cmd
 }
 

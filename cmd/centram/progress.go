@@ -13,7 +13,7 @@ type progress struct {
 	what  string
 	began time.Time
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards what follows, and what
 	shown time.Time
 	tenth int
 	dirty bool // a line stands on the terminal
@@ -49,6 +49,13 @@ func (p *progress) showWith(done float64, words string) {
 		fmt.Fprintf(p.app.err, "%s: %d %%%s\n", p.what, 10*tenth, words)
 		p.tenth = tenth
 	}
+}
+
+// about says what is being done now.
+func (p *progress) about(what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.what = what
 }
 
 // clear takes the line away.

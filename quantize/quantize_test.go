@@ -1,0 +1,359 @@
+package quantize
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/llama"
+)
+
+// TestMain can be the process that quantises, and one that has started that and is going to be killed.
+func TestMain(m *testing.M) {
+	if len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-") {
+		os.Exit(m.Run())
+	}
+	var err error
+	switch os.Args[1] {
+	case "work":
+		signal.Ignore(syscall.SIGPIPE)
+		err = Work(os.Stdin, os.Stdout)
+	case "ask":
+		var t Type
+		if t, err = ParseType(os.Args[4]); err == nil {
+			err = write(context.Background(), Config{In: os.Args[2], Out: os.Args[3], Type: t, Threads: 1}, func(Progress) {})
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func workCommand() []string { return []string{os.Args[0], "work"} }
+
+func write(ctx context.Context, c Config, tell func(Progress)) error {
+	p, err := c.Plan()
+	if err != nil {
+		return err
+	}
+	return p.Write(ctx, workCommand(), tell)
+}
+
+// small is a model that every type fits: rows of 256 and 512 numbers.
+func small(typ gguf.Type) gguf.Shape {
+	return gguf.Shape{Layers: 4, Embedding: 256, Heads: 4, KVHeads: 2, FeedForward: 512, Context: 512, Type: typ}
+}
+
+// slow is one that takes about a second.
+func slow() gguf.Shape {
+	return gguf.Shape{Layers: 3, Embedding: 1024, Heads: 4, FeedForward: 2048, Context: 512, Tied: true}
+}
+
+func generate(t testing.TB, shape gguf.Shape) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gguf.Generate(f, shape, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func typeOf(t testing.TB, name string) Type {
+	t.Helper()
+	typ, err := ParseType(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return typ
+}
+
+// files are the names in a folder.
+func files(t testing.TB, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestEveryTypeGivesTheBytesOfLlamaCppsQuantiserAndThePlannedSize(t *testing.T) {
+	for _, source := range []gguf.Type{gguf.F32, gguf.F16} {
+		in := generate(t, small(source))
+		for _, typ := range Types {
+			dir := t.TempDir()
+			want, got := filepath.Join(dir, "want.gguf"), filepath.Join(dir, "got.gguf")
+			if err := llama.Quantize(in, want, typ.to, 1); err != nil {
+				t.Fatal(err)
+			}
+			p, err := Config{In: in, Out: got, Type: typ, Threads: 2}.Plan()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Write(t.Context(), workCommand(), func(Progress) {}); err != nil {
+				t.Fatalf("%v to %s: %v", source, typ.Name, err)
+			}
+			a, err := os.ReadFile(want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := os.ReadFile(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(a, b) {
+				t.Errorf("%v to %s: got %d bytes that are not the %d of llama.cpp", source, typ.Name, len(b), len(a))
+			}
+			if uint64(len(b)) > p.Bytes+4096 || uint64(len(b))+4096 < p.Bytes {
+				t.Errorf("%v to %s: got %d bytes, planned %d", source, typ.Name, len(b), p.Bytes)
+			}
+			m, err := gguf.OpenModel(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if q := strings.ToLower(m.Summary.Quantization); q != typ.Name {
+				t.Errorf("the file says that it is %s, want %s", q, typ.Name)
+			}
+			m.Close()
+			if len(p.Misfits) != 0 {
+				t.Errorf("%s: got misfits %v of rows that all fit", typ.Name, p.Misfits)
+			}
+		}
+	}
+}
+
+func TestProgressNeverFallsAndEndsWithAllBytes(t *testing.T) {
+	in, out := generate(t, slow()), filepath.Join(t.TempDir(), "out.gguf")
+	var all []Progress
+	if err := write(t.Context(), Config{In: in, Out: out, Type: typeOf(t, "q4_k_m"), Threads: 1}, func(p Progress) { all = append(all, p) }); err != nil {
+		t.Fatal(err)
+	}
+	order := map[Stage]int{Weights: 1, Saving: 2, Whole: 3}
+	var before Progress
+	weights := 0
+	for _, p := range all {
+		if p.Written < before.Written || p.Number < before.Number || order[p.Stage] < order[before.Stage] || p.Part() < before.Part() || p.Part() > 1 || order[p.Stage] == 0 {
+			t.Errorf("got %+v after %+v", p, before)
+		}
+		if p.Stage == Weights {
+			weights++
+			if p.Tensor == "" || p.Of == 0 {
+				t.Errorf("got %+v, which does not say what is written", p)
+			}
+		}
+		before = p
+	}
+	info, err := os.Stat(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.Stage != Whole || before.Written != uint64(info.Size()) || before.Part() < 0.999 {
+		t.Errorf("got %+v at last of a file of %d bytes", before, info.Size())
+	}
+	if weights < 2 {
+		t.Errorf("got %d reports while a second's work was done, want some: %+v", weights, all)
+	}
+}
+
+func TestWhatIsStoppedLeavesNothing(t *testing.T) {
+	in := generate(t, slow())
+	for i := range 5 {
+		dir := t.TempDir()
+		ctx, stop := context.WithCancel(t.Context())
+		at := rand.Float64()
+		if i == 0 {
+			at = 0
+		}
+		err := write(ctx, Config{In: in, Out: filepath.Join(dir, "out.gguf"), Type: typeOf(t, "q4_k_m"), Threads: 1}, func(p Progress) {
+			if p.Part() >= at {
+				stop()
+			}
+		})
+		stop()
+		if centram.CodeOf(err) != centram.Unavailable || centram.HintOf(err) == "" {
+			t.Errorf("stopped at %.2f: got %v", at, err)
+		}
+		if left := files(t, dir); len(left) != 0 {
+			t.Errorf("stopped at %.2f: got %v, want nothing", at, left)
+		}
+	}
+}
+
+func TestWhoeverIsKilledThereIsAWholeFileOrNone(t *testing.T) {
+	in := generate(t, slow())
+	want := filepath.Join(t.TempDir(), "want.gguf")
+	if err := llama.Quantize(in, want, llama.Q8_0, 1); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := write(t.Context(), Config{In: in, Out: filepath.Join(t.TempDir(), "out.gguf"), Type: typeOf(t, "q8_0")}, func(Progress) {}); err != nil {
+		t.Fatal(err)
+	}
+	takes, done := time.Since(began), 0
+	for i := range 14 {
+		dir := t.TempDir()
+		out := filepath.Join(dir, "out.gguf")
+		asker := exec.Command(os.Args[0], "ask", in, out, "q8_0")
+		if err := asker.Start(); err != nil {
+			t.Fatal(err)
+		}
+		after := time.Duration(rand.Int64N(int64(takes * 3 / 2)))
+		time.Sleep(after)
+		if err := asker.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = asker.Wait()
+		// The process that quantises sees that by itself.
+		var left []string
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			if left = files(t, dir); len(left) == 0 || len(left) == 1 && left[0] == "out.gguf" {
+				break
+			}
+		}
+		switch {
+		case len(left) == 1 && left[0] == "out.gguf":
+			if got, err := os.ReadFile(out); err != nil || !bytes.Equal(got, whole) {
+				t.Errorf("killed after %v: got a file of %d bytes that is not the whole of %d, %v", after, len(got), len(whole), err)
+			}
+			done++
+		case len(left) != 0:
+			t.Errorf("killed after %v, run %d: got %v", after, i, left)
+		}
+	}
+	t.Logf("%d of 14 were whole", done)
+}
+
+func TestAProcessThatDiesLeavesNothingAndIsToldOf(t *testing.T) {
+	in, dir := generate(t, slow()), t.TempDir()
+	out := filepath.Join(dir, "out.gguf")
+	err := write(t.Context(), Config{In: in, Out: out, Type: typeOf(t, "q4_k_m"), Threads: 1}, func(p Progress) {
+		if p.Part() > 0.2 && p.Stage == Weights {
+			killHolder(t, out+suffix)
+		}
+	})
+	if centram.CodeOf(err) != centram.Unavailable || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("got %v", err)
+	}
+	if left := files(t, dir); len(left) != 0 {
+		t.Errorf("got %v, want nothing", left)
+	}
+}
+
+// killHolder kills the process that has a file open.
+func killHolder(t testing.TB, path string) {
+	holders, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range holders {
+		if to, err := os.Readlink(fd); err == nil && to == path {
+			var pid int
+			if _, err := fmt.Sscanf(fd, "/proc/%d/", &pid); err == nil && pid != os.Getpid() {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	}
+}
+
+func TestWhatDeadProcessesLeftIsSweptAndWhatIsBeingWrittenIsNot(t *testing.T) {
+	dir := t.TempDir()
+	inner, hidden := filepath.Join(dir, "inner"), filepath.Join(dir, ".hidden")
+	for _, d := range []string{inner, hidden} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{
+		filepath.Join(dir, "dead.gguf.quantizing"), filepath.Join(inner, "dead.gguf.quantizing"),
+		filepath.Join(dir, "other.quantizing"), filepath.Join(dir, "model.gguf"), filepath.Join(hidden, "x.gguf.quantizing"),
+	} {
+		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alive, err := begin(filepath.Join(dir, "alive.gguf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := Sweep(dir); n != 2 {
+		t.Errorf("%d files were removed, want 2", n)
+	}
+	got := strings.Join(append(files(t, dir), files(t, inner)...), " ")
+	if want := ".hidden alive.gguf.quantizing inner model.gguf other.quantizing"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if err := alive.discard(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(files(t, dir), " "); strings.Contains(got, "alive") {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestTwoDoNotWriteOneFile(t *testing.T) {
+	in, dir := generate(t, small(gguf.F32)), t.TempDir()
+	out := filepath.Join(dir, "out.gguf")
+	other, err := begin(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Config{In: in, Out: out, Type: typeOf(t, "q8_0")}
+	err = write(t.Context(), c, func(Progress) {})
+	if centram.CodeOf(err) != centram.Conflict || !strings.Contains(err.Error(), "another process") || centram.HintOf(err) == "" {
+		t.Errorf("got %v, %s", err, centram.HintOf(err))
+	}
+	other.file.Close() // as when that process dies
+	if err := write(t.Context(), c, func(Progress) {}); err != nil {
+		t.Errorf("what a dead process left is in the way: %v", err)
+	}
+	if got := strings.Join(files(t, dir), " "); got != "out.gguf" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestAFileThatAppearsMeanwhileIsNotReplaced(t *testing.T) {
+	in, out := generate(t, small(gguf.F32)), filepath.Join(t.TempDir(), "out.gguf")
+	err := write(t.Context(), Config{In: in, Out: out, Type: typeOf(t, "q8_0")}, func(p Progress) {
+		if p.Stage == Saving {
+			if err := os.WriteFile(out, []byte("mine"), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if centram.CodeOf(err) != centram.Conflict {
+		t.Errorf("got %v", err)
+	}
+	if got, _ := os.ReadFile(out); string(got) != "mine" {
+		t.Errorf("got %d bytes in place of what was there", len(got))
+	}
+	if got := files(t, filepath.Dir(out)); len(got) != 1 {
+		t.Errorf("got %v", got)
+	}
+}
