@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/centram/centram"
 	"github.com/mattn/go-sqlite3"
@@ -30,10 +31,11 @@ type DB struct {
 
 // Open opens the database in dir and brings its schema up to date. Both are made if they do not exist, for the owner's
 // eyes only. It fails with centram.Conflict if a newer Centram wrote the file, and with centram.Invalid if the file is
-// damaged or is no database; the file is left as it is then.
+// damaged or is no database; the file is left as it is then. Where the disk is full or may not be written to it fails as
+// Unwritable says.
 func Open(ctx context.Context, dir string) (*DB, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
+		return nil, unusable("The data directory "+dir+" cannot be made", err)
 	}
 	path, err := filepath.Abs(filepath.Join(dir, FileName))
 	if err != nil {
@@ -42,6 +44,11 @@ func Open(ctx context.Context, dir string) (*DB, error) {
 	if err := makePrivate(path); err != nil {
 		return nil, err
 	}
+	done, err := alone(filepath.Dir(path))
+	if err != nil {
+		return nil, unusable("The data directory "+dir+" cannot be opened", err)
+	}
+	defer done()
 	conn, err := sql.Open("sqlite3", dsn(path))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -54,6 +61,19 @@ func Open(ctx context.Context, dir string) (*DB, error) {
 	return db, nil
 }
 
+// alone waits until no other process opens the database in a directory: of two that make it at once, one would find it locked
+// or half made. Where there are no locks, as on some network drives, it does not wait.
+func alone(dir string) (done func() error, err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	for err = syscall.EINTR; errors.Is(err, syscall.EINTR); {
+		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX)
+	}
+	return d.Close, nil // which lets go of the lock
+}
+
 // makePrivate sees to it that the file exists and that only its owner may read it. SQLite gives the files that it puts
 // beside it the same permissions.
 func makePrivate(path string) error {
@@ -63,7 +83,7 @@ func makePrivate(path string) error {
 			WithHint("Make the file yours, or start with another data directory.")
 	}
 	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
+		return unusable("The database "+path+" cannot be opened", err)
 	}
 	defer f.Close()
 	if err := f.Chmod(0o600); err != nil {
@@ -75,6 +95,8 @@ func makePrivate(path string) error {
 // dsn holds every pragma, because one that is executed reaches a single connection of the pool.
 func dsn(path string) string {
 	pragmas := url.Values{
+		// Never made here: a connection that is opened after the file has gone would else go on with an empty one.
+		"mode":          {"rw"},
 		"_journal_mode": {"WAL"},
 		"_synchronous":  {"FULL"},
 		"_foreign_keys": {"on"},
@@ -113,7 +135,17 @@ func explain(path string, err error) error {
 	if _, ok := errors.AsType[*centram.Error](err); ok {
 		return err
 	}
-	return fmt.Errorf("open %s: %w", path, err)
+	return unusable("The database "+path+" cannot be opened", err)
+}
+
+// unusable says what cannot be done for the disk's sake, and what to do about that.
+func unusable(what string, err error) error {
+	e := centram.Errorf(centram.Forbidden, "%s: %w", what, err).
+		WithHint("Make it yours, or choose another data directory with: centram config set data PATH")
+	if u := Unwritable(err); u != nil {
+		e.Code, e.Hint = u.Code, u.Hint
+	}
+	return e
 }
 
 func broken(path string, err error) error {

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -97,6 +99,54 @@ func TestFilesAreForTheOwnerOnly(t *testing.T) {
 		if got := info.Mode().Perm(); got != want {
 			t.Errorf("%s: got %o, want %o", name, got, want)
 		}
+	}
+}
+
+func TestManyMayMakeTheDatabaseAtOnce(t *testing.T) {
+	for range 5 {
+		dir := t.TempDir()
+		failed := make(chan error, 12)
+		for i := range cap(failed) {
+			go func() {
+				db, err := Open(t.Context(), dir)
+				if err == nil {
+					err = errors.Join(Settings{db.DB}.Save(t.Context(), fmt.Sprint(i), i), db.Close())
+				}
+				failed <- err
+			}()
+		}
+		for range cap(failed) {
+			if err := <-failed; err != nil {
+				t.Error(err)
+			}
+		}
+		var n int
+		if err := open(t, dir).QueryRow(`SELECT count(*) FROM settings`).Scan(&n); err != nil || n != cap(failed) {
+			t.Errorf("got %d settings, %v, want %d", n, err, cap(failed))
+		}
+	}
+}
+
+func TestADatabaseThatIsGoneIsNotMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, dir)
+	held, err := db.Conn(t.Context()) // so that the next needs one of its own
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	err = Settings{db.DB}.Save(t.Context(), "x", 1)
+	if u := Unwritable(err); u == nil || u.Code != centram.Unavailable || !strings.Contains(u.Message, "gone") || u.Hint == "" {
+		t.Errorf("got %v, %v", err, u)
+	}
+	if _, err := os.Stat(filepath.Join(dir, FileName)); err == nil {
+		t.Error("there is a new database")
 	}
 }
 
