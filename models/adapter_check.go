@@ -91,7 +91,7 @@ func (l *Library) refreshAdapter(ctx context.Context, a *Adapter, base *Model) e
 	fresh.Name, fresh.About, fresh.AddedAt = a.Name, a.About, a.AddedAt
 	*a = fresh
 	if err := l.updateAdapter(ctx, fresh); err != nil {
-		return fmt.Errorf("update the adapter %s: %w", a.Called(), err)
+		return l.goOn(ctx, fmt.Errorf("update the adapter %s: %w", a.Called(), err))
 	}
 	l.Changed(Change{a.Called(), Imported})
 	return nil

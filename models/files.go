@@ -145,7 +145,8 @@ func removeFrom(folder string, files ...string) error {
 			return fmt.Errorf("delete %s: %w", path, err)
 		}
 		if err := root.Remove(rel); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return centram.Errorf(centram.Forbidden, "The file %s could not be deleted: %w", path, err)
+			return centram.Errorf(centram.Forbidden, "The file %s could not be deleted: %w", path, err).
+				WithHint("Remove it from the list only, and see who may change its folder: ls -ld %s", filepath.Dir(path))
 		}
 	}
 	return nil

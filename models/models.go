@@ -9,12 +9,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/store"
 )
 
 // Model is one entry of the library.
@@ -133,7 +135,8 @@ func (l *Library) makeDir() (err error) {
 		return fmt.Errorf("find the models folder: %w", err)
 	}
 	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
-		return fmt.Errorf("make the models folder: %w", err)
+		return centram.Errorf(centram.Forbidden, "The models folder %s cannot be made: %w", l.Dir, err).
+			WithHint("Choose another one with: centram config set models PATH")
 	}
 	return nil
 }
@@ -142,7 +145,7 @@ func (l *Library) makeDir() (err error) {
 func (l *Library) List(ctx context.Context) ([]Model, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.scan(ctx); err != nil {
+	if err := l.goOn(ctx, l.scan(ctx)); err != nil {
 		return nil, err
 	}
 	list, err := allModels(ctx, l.DB)
@@ -155,6 +158,15 @@ func (l *Library) List(ctx context.Context) ([]Model, error) {
 		}
 	}
 	return list, nil
+}
+
+// goOn drops an error of a list that cannot be written, as on a full disk: what is known can be read all the same.
+func (l *Library) goOn(ctx context.Context, err error) error {
+	if store.Unwritable(err) == nil {
+		return err
+	}
+	slog.WarnContext(ctx, "The list of models is not saved", "err", err)
+	return nil
 }
 
 // Choices returns all that a request may name: the models, and behind each what it is with each of its adapters.

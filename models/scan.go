@@ -93,7 +93,7 @@ func (l *Library) refresh(ctx context.Context, m *Model) error {
 	fresh.Name, fresh.ImportedAt = m.Name, m.ImportedAt
 	*m = fresh
 	if err := updateModel(ctx, l.DB, fresh); err != nil {
-		return fmt.Errorf("update the model %s: %w", m.Name, err)
+		return l.goOn(ctx, fmt.Errorf("update the model %s: %w", m.Name, err))
 	}
 	l.wakeHasher()
 	l.Changed(Change{m.Name, Imported})

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/server/wire"
+	"github.com/centram/centram/store"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/labstack/echo/v4"
 )
@@ -109,6 +111,9 @@ func known(err error) error {
 		}
 		return &statusError{centram.Errorf(code, "%s.", http.StatusText(e.Code)), e.Code}
 	}
+	if e := store.Unwritable(err); e != nil {
+		return e
+	}
 	return err
 }
 
@@ -121,8 +126,12 @@ func init() { // huma has no other way than its package variables
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		return failure(status, message, errs)
 	}
-	huma.NewErrorWithContext = func(_ huma.Context, status int, message string, errs ...error) huma.StatusError {
-		return failure(status, message, errs)
+	huma.NewErrorWithContext = func(ctx huma.Context, status int, message string, errs ...error) huma.StatusError {
+		f, err := failure(status, message, errs), errors.Join(errs...)
+		if f.Problem.Code == centram.Internal || store.Unwritable(err) != nil { // huma knows no logger of ours
+			slog.ErrorContext(ctx.Context(), "Request failed", "path", ctx.Operation().Path, "err", err)
+		}
+		return f
 	}
 }
 
@@ -182,8 +191,8 @@ func (s *Server) refuse(err error, c echo.Context) {
 	}
 	err = known(err)
 	status := statusOf(err)
-	if centram.CodeOf(err) == centram.Internal {
-		s.Log.ErrorContext(c.Request().Context(), "Request failed", "path", c.Path(), "err", err)
+	if centram.CodeOf(err) == centram.Internal || store.Unwritable(err) != nil {
+		s.Log.ErrorContext(c.Request().Context(), "Request failed", "path", c.Path(), "err", cause(err))
 	}
 	if e, ok := errors.AsType[*centram.Error](err); ok && c.Path() == "" && e.Code == centram.NotFound {
 		err = centram.Errorf(centram.NotFound, "There is nothing at %s.", c.Request().URL.Path)
@@ -195,6 +204,14 @@ func (s *Server) refuse(err error, c echo.Context) {
 	if writeErr := s.wording(c.Request().URL.Path)(c, err); writeErr != nil {
 		s.Log.DebugContext(c.Request().Context(), "Error not delivered", "err", writeErr)
 	}
+}
+
+// cause is what the log says of an error: more than a person is told of a disk that is full.
+func cause(err error) error {
+	if e, ok := errors.AsType[*centram.Error](err); ok && e.Err != nil {
+		return e.Err
+	}
+	return err
 }
 
 // wording finds who words the errors of a path.
