@@ -15,6 +15,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/config"
+	"github.com/centram/centram/store"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -92,7 +93,10 @@ func (a *app) complain(err error) {
 	if usage, ok := errors.AsType[usageError](err); ok {
 		hint = usage.hint
 	}
+	unwritable := store.Unwritable(err)
 	switch {
+	case hint == "" && unwritable != nil:
+		hint = unwritable.Hint
 	case hint == "" && centram.CodeOf(err) == centram.NotFound:
 		hint = "Check how it is written, or see which models there are with: centram model list"
 	case hint == "":

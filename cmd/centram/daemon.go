@@ -307,6 +307,7 @@ func (d *daemon) Run(ctx context.Context) error {
 	g.Go(func() error { return d.network.Run(running) })
 	g.Go(func() error { return d.jobs.Run(running) })
 	g.Go(func() error { return d.downloads.Run(running) })
+	g.Go(func() error { return d.lock.watch(running) })
 	g.Go(func() error { return d.settle(running) })
 	d.announce(ctx)
 

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/store"
 )
 
 // holder is the daemon that uses a data directory, as its lock file tells.
@@ -22,23 +26,36 @@ type holder struct {
 // dataLock keeps a second daemon away from a data directory. The kernel lets go of it however the process ends.
 type dataLock struct{ file *os.File }
 
+// lockWatch is how often a daemon looks whether its directory is still there.
+const lockWatch = 2 * time.Second
+
 func lockPath(dir string) string { return filepath.Join(dir, "centram.lock") }
 
 // lockData fails with centram.Conflict if a daemon uses dir.
 func lockData(dir string) (*dataLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, centram.Errorf(centram.Forbidden, "The data directory %s cannot be made: %w", dir, err).
-			WithHint("Choose another one with: centram config set data PATH")
+		return nil, unusable(centram.Errorf(centram.Forbidden, "The data directory %s cannot be made: %w", dir, err).
+			WithHint("Choose another one with: centram config set data PATH"))
 	}
 	f, err := os.OpenFile(lockPath(dir), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, centram.Errorf(centram.Forbidden, "The data directory %s cannot be used: %w", dir, err).
-			WithHint("Make it yours, or choose another one with: centram config set data PATH")
+		return nil, unusable(centram.Errorf(centram.Forbidden, "The data directory %s cannot be used: %w", dir, err).
+			WithHint("Make it yours, or choose another one with: centram config set data PATH"))
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	// A command that only looks who is there holds the lock for a moment.
+	for range 20 {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		defer f.Close()
-		h, _ := readHolder(f)
+		h, err := readHolder(f)
+		if err != nil || h.PID == 0 { // it has not come to write that yet
+			return nil, centram.Errorf(centram.Conflict, "Centram is just starting on this data directory, or ending.").
+				WithHint("Look at it in a moment with: centram ps")
+		}
 		return nil, centram.Errorf(centram.Conflict, "Centram is already running on this data directory (process %d, %s).", h.PID, h.URL).
 			WithHint("Open its page, look at it with: centram ps, or end it with: kill %d", h.PID)
 	}
@@ -51,6 +68,36 @@ func lockData(dir string) (*dataLock, error) {
 		return nil, fmt.Errorf("empty the lock file: %w", err)
 	}
 	return &dataLock{f}, nil
+}
+
+// unusable gives the next step where the disk is full or read-only.
+func unusable(e *centram.Error) error {
+	if u := store.Unwritable(e); u != nil {
+		e.Code, e.Hint = u.Code, u.Hint
+	}
+	return e
+}
+
+// watch waits until ctx ends, and fails if the lock file goes before: with its directory all that is written would go too.
+func (l *dataLock) watch(ctx context.Context) error {
+	tick := time.NewTicker(lockWatch)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		ours, err := l.file.Stat()
+		if err != nil {
+			return fmt.Errorf("look at the lock file: %w", err)
+		}
+		now, err := os.Stat(l.file.Name())
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(ours, now) {
+			return centram.Errorf(centram.Unavailable, "The data directory %s is gone: it was moved or removed while Centram used it.", filepath.Dir(l.file.Name())).
+				WithHint("Put it back and start Centram again.")
+		}
+	}
 }
 
 // write tells other commands where the daemon is.

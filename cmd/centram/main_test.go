@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -24,8 +26,24 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"centram": main})
 }
 
+var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
+	"toy":     makeToy,
+	"large":   makeLarge,
+	"appears": waitFile,
+	"adapter": makeAdapter,
+	"folder":  makeFolder,
+	"ready":   waitReady,
+	"code":    wantCode,
+	"number":  wantNumber,
+	"field":   takeField,
+	"until":   runUntil,
+	"grab":    grabText,
+}
+
 // TestScripts runs the real program, each script in a home of its own.
 func TestScripts(t *testing.T) {
+	commands := maps.Clone(scriptCommands)
+	commands["hub"] = func(ts *testscript.TestScript, _ bool, args []string) { startHub(t, ts, args) }
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -40,19 +58,12 @@ func TestScripts(t *testing.T) {
 			e.Setenv("NO_COLOR", "1")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"toy":     makeToy,
-			"large":   makeLarge,
-			"appears": waitFile,
-			"adapter": makeAdapter,
-			"hub":     func(ts *testscript.TestScript, _ bool, args []string) { startHub(t, ts, args) },
-			"folder":  makeFolder,
-			"ready":   waitReady,
-			"code":    wantCode,
-			"number":  wantNumber,
-			"field":   takeField,
-			"until":   runUntil,
-			"grab":    grabText,
+		Cmds: commands,
+		Condition: func(name string) (bool, error) {
+			if name != "mount" {
+				return false, fmt.Errorf("there is no condition %s", name)
+			}
+			return mountable(), nil
 		},
 	})
 }

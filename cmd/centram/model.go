@@ -56,7 +56,7 @@ func modelRows(list []server.Model) [][]string {
 	rows := [][]string{{"NAME", "PARAMETERS", "QUANTIZATION", "SIZE", "CONTEXT", "STATE"}}
 	for _, m := range list {
 		state := string(m.State)
-		if m.Loaded {
+		if m.Loaded && m.State == models.Ready {
 			state = "loaded"
 		}
 		rows = append(rows, []string{

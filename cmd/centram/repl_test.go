@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/centram/centram"
 	"github.com/centram/centram/config"
 )
 
@@ -137,6 +138,9 @@ func TestTheTokenGoesToOurDaemonOnly(t *testing.T) {
 	lock, err := lockData(dir)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := lockData(dir); centram.CodeOf(err) != centram.Conflict || strings.Contains(err.Error()+centram.HintOf(err), "0") {
+		t.Errorf("got %v, %s, want a conflict with a daemon that has not said yet who it is", err, centram.HintOf(err))
 	}
 	if err := lock.write(holder{PID: 1, URL: "http://127.0.0.1:1"}); err != nil {
 		t.Fatal(err)
