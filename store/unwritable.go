@@ -40,7 +40,9 @@ func readOnly(err error) bool {
 }
 
 // gone holds for a database that was there when Open was called.
-func gone(err error) bool { return sqliteCode(err) == sqlite3.ErrCantOpen && anyOf(err, syscall.ENOENT) }
+func gone(err error) bool {
+	return sqliteCode(err) == sqlite3.ErrCantOpen && anyOf(err, syscall.ENOENT)
+}
 
 // anyOf reports whether err is one of the operating system's, of this program or met by SQLite.
 func anyOf(err error, numbers ...syscall.Errno) bool {
