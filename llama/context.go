@@ -188,7 +188,7 @@ func (b *Batch) Place(pos, seq int, logits bool) {
 	b.Logits = append(b.Logits, want)
 }
 
-// Decode computes a batch. ErrCacheFull means that nothing was computed; after any other error the sequences of the
+// Decode computes a batch. ErrCacheFull means that nothing was computed, ErrLost that no model is there any more; after any other error the sequences of the
 // batch hold an unknown part of it and are to be trimmed.
 func (c *Context) Decode(b *Batch) error {
 	c.mu.Lock()
@@ -211,6 +211,10 @@ func (c *Context) Decode(b *Batch) error {
 	}
 	var reason *C.char
 	rc := C.cen_decode(c.c, C.int32_t(len(b.Positions)), tokens, hidden, (*C.int32_t)(&b.Positions[0]), (*C.int32_t)(&b.Seqs[0]), (*C.int8_t)(&logits[0]), &reason)
+	if c.model.lost() {
+		C.free(unsafe.Pointer(reason))
+		return ErrLost
+	}
 	if reason != nil {
 		return failure("decode", reason)
 	}

@@ -35,6 +35,10 @@ var ErrClosed = errors.New("llama: used after Close")
 // ErrCacheFull is returned by Context.Decode when the KV cache has no room for the batch. Nothing was decoded.
 var ErrCacheFull = errors.New("llama: no room in the KV cache")
 
+// ErrLost is returned by Context.Decode, then and ever after, when the model's file could not be read: it was cut short while it
+// was mapped into memory, or its disk has failed.
+var ErrLost = errors.New("llama: the model's file could not be read while it was in use")
+
 // Token is an index into a vocabulary.
 type Token = int32
 

@@ -34,6 +34,8 @@ type Model struct {
 	c     *C.struct_llama_model
 	vocab *C.struct_llama_vocab
 
+	watched []int32 // ranges of memory that its files are mapped to
+
 	templates    *C.cen_templates
 	templatesErr error
 	users        sync.WaitGroup // contexts, samplers, adapters and chats, which must go first
@@ -76,6 +78,9 @@ func LoadModel(ctx context.Context, paths []string, cfg ModelConfig) (*Model, er
 		return nil, failure("load "+paths[0], reason)
 	}
 	m := &Model{c: c, vocab: C.llama_model_get_vocab(c)}
+	if !cfg.NoMmap {
+		m.watch(paths)
+	}
 	template := C.CString(cfg.ChatTemplate)
 	defer C.free(unsafe.Pointer(template))
 	if m.templates = C.cen_templates_new(c, template, &reason); m.templates == nil {
@@ -100,6 +105,7 @@ func (m *Model) Close() error {
 	if m.templates != nil {
 		C.cen_templates_free(m.templates)
 	}
+	m.unwatch()
 	C.cen_model_free(m.c)
 	m.c, m.vocab, m.templates = nil, nil, nil
 	return nil

@@ -45,7 +45,7 @@ func (m *Model) Embed(ctx context.Context, inputs [][]engine.Token) ([][]float32
 		for pos, t := range tokens {
 			b.Add(llama.Token(t), pos, 0, true)
 		}
-		if err := m.embed.Decode(&b); err != nil {
+		if err := m.unlessLost(m.embed.Decode(&b)); err != nil {
 			return nil, fmt.Errorf("embed: %w", err)
 		}
 		v, err := m.embed.SequenceEmbedding(0)

@@ -40,6 +40,9 @@ type Model struct {
 	batch    llama.Batch
 	adapters adapters
 
+	lost  sync.Once
+	ended chan struct{} // closed when the file could not be read any more
+
 	embedMu sync.Mutex // guards embedder, which is made at the first use
 	embed   *llama.Context
 }
@@ -51,7 +54,7 @@ func Open(ctx context.Context, path string, cfg Config) (*Model, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults(summary)
-	m := &Model{cfg: cfg, Text: &Text{context: cfg.Context}}
+	m := &Model{cfg: cfg, Text: &Text{context: cfg.Context}, ended: make(chan struct{})}
 	m.model, err = llama.LoadModel(ctx, paths, llama.ModelConfig{
 		GPULayers: max(cfg.GPULayers, 0), NoMmap: cfg.NoMmap, Mlock: cfg.Mlock, Progress: cfg.Progress,
 	})
@@ -187,10 +190,23 @@ func (m *Model) Step(ctx context.Context, b engine.Batch) (engine.Output, error)
 		return engine.Output{}, centram.Errorf(centram.TooLong, "the KV cache is full: %w", err)
 	}
 	if err != nil {
-		return engine.Output{}, err
+		return engine.Output{}, m.unlessLost(err)
 	}
 	logits, err := wanted(m.ctx, b.Rows)
 	return engine.Output{Logits: logits}, err
+}
+
+// Ended implements engine.Mortal: a model whose file cannot be read is of no use any more.
+func (m *Model) Ended() <-chan struct{} { return m.ended }
+
+// unlessLost says what a person can do about a file that could not be read, and has the model leave.
+func (m *Model) unlessLost(err error) error {
+	if !errors.Is(err, llama.ErrLost) {
+		return err
+	}
+	m.lost.Do(func() { close(m.ended) })
+	return centram.Errorf(centram.Unavailable, "The model's file could not be read any more while it answered: it was changed or cut short, or its disk has failed.").
+		WithHint("Put the file back, and ask again: then it is loaded anew.")
 }
 
 // wanted collects the logits that rows of the last batch asked for.

@@ -31,6 +31,13 @@ typedef struct cen_model_params {
 struct llama_model * cen_model_load(const char ** paths, size_t n_paths, cen_model_params p, char ** err);
 void                 cen_model_free(struct llama_model * model); // and gives the system the memory that is free since
 
+// Linux only. Watches a range in which tensors of the model are mapped: if it cannot be read any more, it becomes zeros instead
+// of the end of the process, and cen_lost says so. Returns an id, or -1 if nothing of the model is there. To be unwatched before
+// it is unmapped.
+int32_t cen_watch(const struct llama_model * model, uintptr_t begin, uintptr_t end);
+bool    cen_lost(int32_t id);
+void    cen_unwatch(int32_t id);
+
 // Gets what llama.cpp logs while it quantises, in the pieces in which it does, on the thread that called.
 typedef void (*cen_piece_sink)(char * text, void * data);
 
