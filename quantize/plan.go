@@ -141,7 +141,11 @@ func tryWriting(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	err = os.Remove(f.Name())
+	if errors.Is(err, fs.ErrNotExist) { // another has swept it away
+		err = nil
+	}
+	return errors.Join(f.Close(), err)
 }
 
 func exists(path string) error {
