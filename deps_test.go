@@ -43,8 +43,6 @@ var allowed = map[string]struct {
 	"lora":              {[]string{"", "gguf", "llama", "lora/dataset", "lora/dp"}, "a run of training: the parts are below, and who wants one is above"},
 	"lora/dataset":      {[]string{""}, "files to tokens: what a tokenizer is, it says itself"},
 	"lora/peft":         {[]string{"", "gguf", "hf"}, "a foreign format and ours: no model is run"},
-	"lora/job":          {[]string{""}, "processes and files: what a training does, another program does"},
-	"lora/peft":         {[]string{"", "gguf"}, "a foreign format and ours: no model is run"},
 	"lora/job":          {[]string{"", "process"}, "processes and files: what a training does, another program does"},
 	"process":           {nil, "the operating system's priorities"},
 	"quantize":          {[]string{"", "gguf", "llama", "process"}, "files to files: the list of models is for who wants one made"},

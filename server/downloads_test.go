@@ -109,8 +109,12 @@ func TestALicenceIsAgreedToBeforeADownload(t *testing.T) {
 		status     int
 		path, body string
 	}{
-		{404, "/api/v1/downloads", `{"model":"none"}`}, {404, "/api/v1/downloads", `{"model":"a/b/none.gguf"}`}, {404, "/api/v1/downloads", `{"model":"../../etc/passwd"}`},
-		{400, "/api/v1/downloads", `{"model":""}`}, {404, "/api/v1/downloads/none/pause", "{}"}, {404, "/api/v1/downloads/none/resume", "{}"},
+		{404, "/api/v1/downloads", `{"model":"none"}`},
+		{404, "/api/v1/downloads", `{"model":"a/b/none.gguf"}`},
+		{404, "/api/v1/downloads", `{"model":"../../etc/passwd"}`},
+		{400, "/api/v1/downloads", `{"model":""}`},
+		{404, "/api/v1/downloads/none/pause", "{}"},
+		{404, "/api/v1/downloads/none/resume", "{}"},
 	} {
 		n.send(bad.status, "POST", bad.path, bad.body)
 	}
