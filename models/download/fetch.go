@@ -29,7 +29,7 @@ type File struct {
 	SHA256 string // in hex
 }
 
-// Source gives the bytes [from, to) of a file. It fails with hub.Whole if it gives a file from its beginning only. Errors
+// Source gives the bytes [from, to) of a file. It fails with hub.ErrWhole if it gives a file from its beginning only. Errors
 // that are centram.Unavailable or none of ours are worth another try.
 type Source interface {
 	Open(ctx context.Context, from, to int64) (io.ReadCloser, error)
@@ -189,7 +189,7 @@ func (t *fetch) run(ctx context.Context) (digest string, err error) {
 	})
 	g.Go(func() error {
 		err := t.connect(gctx)
-		if errors.Is(err, hub.Whole) {
+		if errors.Is(err, hub.ErrWhole) {
 			err = t.fromTheStart(gctx)
 		}
 		return err
@@ -270,7 +270,7 @@ func (t *fetch) again(ctx context.Context, err error, progress bool) (bool, erro
 	switch code := centram.CodeOf(err); {
 	case ctx.Err() != nil:
 		return false, context.Cause(ctx)
-	case errors.Is(err, hub.Whole), code != centram.Unavailable && code != centram.Internal:
+	case errors.Is(err, hub.ErrWhole), code != centram.Unavailable && code != centram.Internal:
 		return false, err
 	}
 	if _, mine := errors.AsType[*diskError](err); mine {

@@ -142,7 +142,7 @@ func (t *fetch) ranges(ctx context.Context, want spans) error {
 	}
 	t.taken = t.taken.add(span{at, t.file.Size})
 	err := t.connect(ctx)
-	if errors.Is(err, hub.Whole) {
+	if errors.Is(err, hub.ErrWhole) {
 		return centram.Errorf(centram.Unsupported, "The server does not give parts of %s.", filepath.Base(t.file.Path)).WithHint("Download all of it.")
 	}
 	return err

@@ -165,11 +165,11 @@ func (h *Hub) Head(ctx context.Context, f File) (Found, error) {
 // etag is what an ETag says without its marks.
 func etag(s string) string { return strings.Trim(strings.TrimPrefix(s, "W/"), `"`) }
 
-// Whole is what Open fails with if the server gives a file only from its beginning.
-var Whole = errors.New("the server does not give parts of the file")
+// ErrWhole is what Open fails with if the server gives a file only from its beginning.
+var ErrWhole = errors.New("the server does not give parts of the file")
 
 // Open returns the bytes of a file from an offset on, up to another one. The size is that of the whole file, which the
-// answer has to agree with. It fails with Whole, if from is not 0 and the server answers with the whole file, and as Head
+// answer has to agree with. It fails with ErrWhole, if from is not 0 and the server answers with the whole file, and as Head
 // does; what may be tried again is centram.Unavailable.
 func (h *Hub) Open(ctx context.Context, f File, size, from, to int64) (io.ReadCloser, error) {
 	for fresh := false; ; fresh = true {
@@ -224,7 +224,7 @@ func ranged(resp *http.Response, size, from, to int64) (io.ReadCloser, error) {
 			return nil, wrongSize(n, size)
 		}
 		if from > 0 {
-			return nil, Whole
+			return nil, ErrWhole
 		}
 		return limited(resp, to), nil
 	case http.StatusRequestedRangeNotSatisfiable:
