@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -45,6 +44,7 @@ func fine(format string, args ...any) verdict {
 type doctor struct {
 	app    *app
 	client *client // nil if no daemon runs
+	node   server.NodeState
 	models []models.Model
 }
 
@@ -55,6 +55,9 @@ var checks = []struct {
 	{"daemon", (*doctor).daemon},
 	{"versions", (*doctor).versions},
 	{"network", (*doctor).network},
+	{"nearby", (*doctor).nearby},
+	{"peers", (*doctor).versionsOf},
+	{"identity", (*doctor).identity},
 	{"settings", (*doctor).settings},
 	{"data directory", (*doctor).data},
 	{"disk", (*doctor).disk},
@@ -62,13 +65,16 @@ var checks = []struct {
 	{"page", (*doctor).page},
 	{"processor", (*doctor).processor},
 	{"gpu", (*doctor).gpu},
+	{"hub", (*doctor).hub},
 	{"models", (*doctor).list},
+	{"hashes", (*doctor).hashes},
 	{"memory", (*doctor).memory},
 }
 
 func (a *app) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "doctor", Short: "Look at the usual causes of trouble, and name the fix", Args: cobra.NoArgs}
 	asJSON := jsonFlag(cmd)
+	bundle := cmd.Flags().String("bundle", "", "also write what others need to look into a problem to this new `file`, a zip without secrets")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		type result struct {
 			Name string `json:"name"`
@@ -90,6 +96,12 @@ func (a *app) doctorCommand() *cobra.Command {
 			if err := a.printJSON(map[string]any{"ok": failed == 0, "checks": results}); err != nil {
 				return err
 			}
+		}
+		if *bundle != "" {
+			if err := d.bundle(*bundle, results); err != nil {
+				return err
+			}
+			a.hint("Written to %s. Read it before you send it to anybody.", *bundle)
 		}
 		if failed > 0 {
 			return centram.Errorf(centram.Internal, "%s failed.", plural(failed, "check")).
@@ -136,26 +148,6 @@ func (d *doctor) versions(context.Context) verdict {
 		warn, fmt.Sprintf("this is %s (%s), the daemon is %s (%s)", own.Version, own.Commit, d.client.version.Version, d.client.version.Commit),
 		"Start the daemon again, so that it is the same program.",
 	}
-}
-
-// network asks the daemon: only that knows what became of its port and keys.
-func (d *doctor) network(ctx context.Context) verdict {
-	if d.client == nil {
-		return fine("not running; the daemon is to listen for other nodes at %s", d.app.cfg.P2PListen)
-	}
-	var n server.NodeState
-	if err := d.client.do(ctx, http.MethodGet, "/api/v1/node", nil, &n); err != nil {
-		return verdict{warn, err.Error(), centram.HintOf(err)}
-	}
-	switch {
-	case n.State == "on" && n.Peers == 0:
-		return fine("on, UDP %d, no peer yet", n.Port)
-	case n.State == "on":
-		return fine("on, UDP %d, %s connected", n.Port, plural(n.Peers, "peer"))
-	case n.State == "off":
-		return fine("off, as it was asked for")
-	}
-	return verdict{warn, printable(n.Why), printable(n.Hint)}
 }
 
 func (d *doctor) settings(context.Context) verdict { // they were read, or we would not be here
@@ -267,7 +259,7 @@ func (d *doctor) list(ctx context.Context) verdict {
 		return verdict{fail, err.Error(), "The database may be damaged; put a backup in its place."}
 	}
 	if len(d.models) == 0 {
-		return verdict{warn, "there is none yet", "centram model import FILE.gguf"}
+		return verdict{warn, "there is none yet", "centram model download qwen2.5-1.5b"}
 	}
 	for _, m := range d.models {
 		if m.State != models.Ready {

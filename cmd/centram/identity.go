@@ -130,6 +130,9 @@ func (a *app) identityExportCommand() *cobra.Command {
 			}
 			return err
 		}
+		if err := a.noteCopy(); err != nil {
+			return err
+		}
 		a.hint("Written to %s. Bring it back with: centram identity import %s", args[0], args[0])
 		return nil
 	}
@@ -165,10 +168,16 @@ func (a *app) identityImportCommand() *cobra.Command {
 			}
 			return err
 		}
+		if err := a.noteCopy(); err != nil { // the file that they came from
+			return err
+		}
 		return a.showIdentity(false, false)
 	}
 	return cmd
 }
+
+// noteCopy notes that there is a copy of the keys, so that nobody is asked to make one.
+func (a *app) noteCopy() error { return os.WriteFile(a.copiedPath(), nil, 0o600) }
 
 // putIdentityAside gives the file that is there, readable or not, a name that nothing has.
 func (a *app) putIdentityAside() error {

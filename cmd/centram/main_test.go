@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/zip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -38,6 +39,7 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"field":   takeField,
 	"until":   runUntil,
 	"grab":    grabText,
+	"unpack":  unpackZip,
 }
 
 // TestScripts runs the real program, each script in a home of its own.
@@ -55,6 +57,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("CENTRAM_P2P_DISCOVERY", "off")      // nor anybody else on the network
 			e.Setenv("CENTRAM_TOY", "off")                // but where a script is about it
 			e.Setenv("CENTRAM_THREADS", "1")              // the machine that tests may have few processors, and other work
+			e.Setenv("HF_HUB_OFFLINE", "1")               // nor is anything asked of the internet
+			e.Setenv("HF_HUB_CACHE", filepath.Join(e.WorkDir, "hub"))
 			e.Setenv("NO_COLOR", "1")
 			return nil
 		},
@@ -103,6 +107,7 @@ func startHub(t *testing.T, ts *testscript.TestScript, args []string) {
 	ts.Check(os.MkdirAll(ts.MkAbs("home"), 0o700))
 	ts.Check(os.WriteFile(ts.MkAbs("home/catalogue.json"), list, 0o600))
 	ts.Setenv("HF_ENDPOINT", h.URL)
+	ts.Setenv("HF_HUB_OFFLINE", "")
 }
 
 // makeLarge writes a model of random weights that takes a second or more to be quantised: large FILE.
@@ -207,6 +212,22 @@ func runUntil(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	ts.Fatalf("%s was not to be seen in time", args[0])
+}
+
+// unpackZip writes what is in a zip, one file after the other, into a file: unpack ZIP FILE.
+func unpackZip(ts *testscript.TestScript, _ bool, args []string) {
+	z, err := zip.OpenReader(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer z.Close()
+	var all []byte
+	for _, f := range z.File {
+		r, err := f.Open()
+		ts.Check(err)
+		b, err := io.ReadAll(r)
+		ts.Check(err)
+		all = append(append(all, f.Name+"\n"...), b...)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), all, 0o600))
 }
 
 // grabText waits for a text in a file that is being written, and puts what is in parentheses into a variable: grab VARIABLE

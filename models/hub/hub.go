@@ -108,6 +108,25 @@ func transport() *http.Transport {
 	return t
 }
 
+// Name is the hub's host.
+func (h *Hub) Name() string { return h.base.Host }
+
+// Reach finds out whether the hub can be reached, and how far this machine's clock is ahead of its. It fails with
+// centram.Unavailable.
+func (h *Hub) Reach(ctx context.Context) (ahead time.Duration, err error) {
+	before := time.Now()
+	resp, err := h.do(ctx, http.MethodHead, h.base, nil)
+	if err != nil {
+		return 0, h.unreachable(err)
+	}
+	resp.Body.Close()
+	theirs, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return 0, nil // it does not say
+	}
+	return before.Add(time.Since(before) / 2).Sub(theirs), nil
+}
+
 // File is a file of a repository.
 type File struct {
 	Repo     string // OWNER/NAME
