@@ -18,9 +18,17 @@ func (a *app) additions() string {
 	return filepath.Join(filepath.Dir(a.cfg.Paths.File), "catalogue.json")
 }
 
+// refreshed is what the hub had newer than the catalogue when it was asked.
+func (a *app) refreshed() string { return filepath.Join(a.cfg.Data, "catalogue.json") }
+
+// catalogue is the list of what can be had.
+func (a *app) catalogue() (*catalogue.Catalogue, error) {
+	return catalogue.Load(a.refreshed(), a.additions())
+}
+
 // newOrders has models of the catalogue, and of the hub that the settings and the environment name.
 func (a *app) newOrders() (o download.Orders, err error) {
-	if o.Catalogue, err = catalogue.Load(a.additions()); err != nil {
+	if o.Catalogue, err = a.catalogue(); err != nil {
 		return o, err
 	}
 	cfg := hub.FromEnvironment(os.LookupEnv)
@@ -30,7 +38,7 @@ func (a *app) newOrders() (o download.Orders, err error) {
 	if o.Hub, err = hub.New(cfg); err != nil {
 		return o, err
 	}
-	o.Licenses = filepath.Join(a.cfg.Data, "licenses")
+	o.Refreshed, o.Licenses = a.refreshed(), filepath.Join(a.cfg.Data, "licenses")
 	return o, nil
 }
 

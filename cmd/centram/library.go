@@ -11,7 +11,6 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/models"
-	"github.com/centram/centram/models/catalogue"
 	"github.com/centram/centram/models/toy"
 	"github.com/centram/centram/server"
 	"github.com/centram/centram/store"
@@ -88,7 +87,7 @@ func (a *app) ownLibrary(ctx context.Context) (*ownLibrary, error) {
 
 func (a *app) modelsConfig(db *store.DB) models.Config {
 	c := models.Config{DB: db.DB, Dir: a.cfg.Models, AdapterDir: adapterFolder(a.cfg), BuiltInDir: filepath.Join(a.cfg.Data, "builtin")}
-	if list, err := catalogue.Load(a.additions()); err == nil { // else whoever wants to download hears of it
+	if list, err := a.catalogue(); err == nil { // else whoever wants to download hears of it
 		c.Known = list.Names()
 	}
 	if a.cfg.Toy == "on" {

@@ -22,7 +22,7 @@ func (a *app) modelCommand() *cobra.Command {
 	list, remove := a.listCommand(), a.removeCommand()
 	list.Aliases, list.Hidden = []string{"ls"}, false
 	remove.Hidden = false
-	cmd.AddCommand(list, a.searchCommand(), a.downloadCommand(), a.importCommand(), a.showCommand(), a.verifyCommand(), a.quantizeCommand(), remove)
+	cmd.AddCommand(list, a.searchCommand(), a.downloadCommand(), a.importCommand(), a.showCommand(), a.verifyCommand(), a.updateCommand(), a.quantizeCommand(), remove)
 	return cmd
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -78,7 +79,7 @@ func (a *app) completeCatalogue(cmd *cobra.Command, args []string, _ string) (na
 	if len(args) > 0 || a.start(cmd) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	c, err := catalogue.Load(a.additions())
+	c, err := a.catalogue()
 	if err == nil {
 		for _, e := range c.All() {
 			names = append(names, e.Name+"\t"+e.Title)
@@ -237,6 +238,45 @@ func (p *progress) download(d server.Download) {
 	p.showWith(float64(d.DoneBytes)/float64(max(d.TotalBytes, 1)), text)
 }
 
+func (a *app) updateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "update", Short: "See whether the hub has newer files of the models in the catalogue", Args: cobra.NoArgs,
+		Long: `See whether the hub has newer files of the models in the catalogue, and have later downloads get those. Nothing that is
+here is changed: a model is replaced by removing it and downloading it again.`,
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		orders, err := a.newOrders()
+		if err != nil {
+			return err
+		}
+		news, err := orders.Refresh(cmd.Context())
+		if err != nil {
+			return err
+		}
+		rows := [][]string{{"NAME", "HUB"}}
+		for _, n := range news {
+			says := "the same"
+			switch {
+			case n.Err != nil:
+				says = n.Err.Error()
+			case n.Newer:
+				says = "newer, " + bytesText(n.Entry.Bytes())
+			}
+			rows = append(rows, []string{n.Entry.Name, says})
+		}
+		if *asJSON {
+			list := []map[string]string{}
+			for _, r := range rows[1:] {
+				list = append(list, map[string]string{"name": r[0], "hub": r[1]})
+			}
+			return a.printJSON(map[string]any{"models": list})
+		}
+		return table(a.out, rows)
+	}
+	return cmd
+}
+
 func (a *app) verifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "verify [NAME]", Short: "Check that the files of models are what they were", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.completeModels,
@@ -257,7 +297,7 @@ func (a *app) verifyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		known, err := catalogue.Load(a.additions())
+		known, err := a.knownHashes()
 		if err != nil {
 			return err
 		}
@@ -268,20 +308,31 @@ func (a *app) verifyCommand() *cobra.Command {
 
 // verified is what a file was found to be.
 type verified struct {
-	Model  string `json:"model"`
-	File   string `json:"file"`
-	SHA256 string `json:"sha256"`
-	Want   string `json:"want,omitempty"` // of the catalogue
-	Error  string `json:"error,omitempty"`
+	Model  string   `json:"model"`
+	File   string   `json:"file"`
+	SHA256 string   `json:"sha256"`
+	Want   []string `json:"want,omitempty"` // of the catalogue, as it came and as it is now
+	Error  string   `json:"error,omitempty"`
 }
 
-func (a *app) verify(ctx context.Context, list []server.Model, known *catalogue.Catalogue, asJSON bool) error {
-	hashes := map[string]string{}
-	for _, e := range known.All() {
-		for _, f := range e.Files {
-			hashes[f.Name()] = f.SHA256
+// knownHashes are what files of the catalogue may have, by their names: as it came with Centram, and as it is now.
+func (a *app) knownHashes() (map[string][]string, error) {
+	out := map[string][]string{}
+	for _, load := range []func() (*catalogue.Catalogue, error){func() (*catalogue.Catalogue, error) { return catalogue.Load() }, a.catalogue} {
+		list, err := load()
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range list.All() {
+			for _, f := range e.Files {
+				out[f.Name()] = append(out[f.Name()], f.SHA256)
+			}
 		}
 	}
+	return out, nil
+}
+
+func (a *app) verify(ctx context.Context, list []server.Model, hashes map[string][]string, asJSON bool) error {
 	var all []verified
 	wrong := 0
 	for _, m := range list {
@@ -296,7 +347,7 @@ func (a *app) verify(ctx context.Context, list []server.Model, known *catalogue.
 			if v.SHA256 = digest; err != nil {
 				v.Error = err.Error()
 			}
-			if err != nil || v.Want != "" && v.Want != digest {
+			if err != nil || len(v.Want) > 0 && !slices.Contains(v.Want, digest) {
 				wrong++
 			}
 			all = append(all, v)
@@ -323,9 +374,9 @@ func verifiedRows(all []verified) [][]string {
 		switch {
 		case v.Error != "":
 			is = v.Error
-		case v.Want == v.SHA256:
+		case slices.Contains(v.Want, v.SHA256):
 			is = "right"
-		case v.Want != "":
+		case len(v.Want) > 0:
 			is = "WRONG"
 		}
 		rows = append(rows, []string{v.Model, filepath.Base(v.File), v.SHA256, is})

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -94,28 +95,34 @@ type Catalogue struct {
 	licenses map[string]License
 }
 
-// Load returns the list that comes with Centram, with the entries of the file in place of those of the same name and behind
-// the others. It is fine if there is no such file; one that cannot be is centram.Invalid.
-func Load(additions string) (*Catalogue, error) {
+// Load returns the list that comes with Centram, and of each file, one after the other, the entries in place of those of the
+// same name and behind the others. It is fine if there is no such file; one that cannot be is centram.Invalid.
+func Load(additions ...string) (*Catalogue, error) {
 	c := &Catalogue{licenses: map[string]License{}}
 	if err := c.add(builtIn); err != nil {
 		return nil, fmt.Errorf("read the catalogue that comes with Centram: %w", err)
 	}
-	if additions == "" {
-		return c, nil
-	}
-	b, err := os.ReadFile(additions)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil
-	}
-	if err == nil {
-		err = c.add(b)
-	}
-	if err != nil {
-		return nil, centram.Errorf(centram.Invalid, "The catalogue %s cannot be read: %w.", additions, err).
-			WithHint("Mend it, or move it away: without it there is the list that comes with Centram.")
+	for _, path := range additions {
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = c.add(b)
+		}
+		if err != nil {
+			return nil, centram.Errorf(centram.Invalid, "The catalogue %s cannot be read: %w.", path, err).
+				WithHint("Mend it, or move it away: without it there is the list that comes with Centram.")
+		}
 	}
 	return c, nil
+}
+
+// Write writes entries as a file that Load takes. Their licences have to be known from elsewhere.
+func Write(w io.Writer, entries []Entry) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(map[string][]Entry{"models": entries})
 }
 
 // All returns all entries, in the order of the list.

@@ -10,7 +10,7 @@ import (
 )
 
 func TestWhatComesWithCentramIsWhole(t *testing.T) {
-	c, err := Load("")
+	c, err := Load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestWhatComesWithCentramIsWhole(t *testing.T) {
 }
 
 func TestOnlyWhatMayBeUsedToEarnMoneyIsSaidToBe(t *testing.T) {
-	c, err := Load("")
+	c, err := Load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestOnlyWhatMayBeUsedToEarnMoneyIsSaidToBe(t *testing.T) {
 }
 
 func TestAModelIsFoundHoweverItIsWritten(t *testing.T) {
-	c, err := Load("")
+	c, err := Load()
 	if err != nil {
 		t.Fatal(err)
 	}

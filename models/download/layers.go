@@ -39,7 +39,7 @@ func (m Model) FetchLayers(ctx context.Context, h *hub.Hub, r centram.LayerRange
 	if err := l.get(ctx, model, r); err != nil {
 		return err
 	}
-	return write(to, func(w io.Writer) error { return gguf.Slice(w, model, r) })
+	return replace(to, func(w io.Writer) error { return gguf.Slice(w, model, r) })
 }
 
 // layers are the files of a model, of which parts are here.
@@ -148,8 +148,8 @@ func (t *fetch) ranges(ctx context.Context, want spans) error {
 	return err
 }
 
-// write writes a file whole or not at all.
-func write(path string, content func(io.Writer) error) (err error) {
+// replace writes a file whole or not at all.
+func replace(path string, content func(io.Writer) error) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return explain(err)
 	}

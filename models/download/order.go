@@ -19,6 +19,7 @@ import (
 type Orders struct {
 	Catalogue *catalogue.Catalogue
 	Hub       *hub.Hub
+	Refreshed string // file in which is what the hub has newer than the list that comes with Centram; part of Catalogue
 	Licenses  string // file in which the licences are that the owner has agreed to, a line each
 }
 

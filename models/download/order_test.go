@@ -10,7 +10,7 @@ import (
 )
 
 func TestALicenceThatForbidsToEarnMoneyIsAskedForOnce(t *testing.T) {
-	c, err := catalogue.Load("")
+	c, err := catalogue.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
