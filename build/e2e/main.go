@@ -1,5 +1,6 @@
 // Command e2e starts the built program with a home of its own, and runs the page's browser tests against it. The model
-// is a small one (random weights, real everything else), or the file in MODEL. build/e2e.sh calls it.
+// is a small one (random weights, real everything else), or the file in MODEL; others are on a hub of this machine, to be
+// downloaded. build/e2e.sh calls it.
 package main
 
 import (
@@ -39,12 +40,17 @@ func run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	hub, stop, err := startHub(filepath.Join(home, "centram"))
+	if err != nil {
+		return err
+	}
+	defer stop()
 	addr, err := freeAddress()
 	if err != nil {
 		return err
 	}
 	daemon := exec.CommandContext(ctx, "bin/centram", "serve", "--no-peers", "--listen", addr)
-	daemon.Env = append(os.Environ(), "CENTRAM_HOME="+filepath.Join(home, "centram"))
+	daemon.Env = append(os.Environ(), "CENTRAM_HOME="+filepath.Join(home, "centram"), "HF_ENDPOINT="+hub.URL)
 	daemon.Stdout, daemon.Stderr = os.Stderr, os.Stderr
 	if err := daemon.Start(); err != nil {
 		return err
@@ -59,7 +65,7 @@ func run(ctx context.Context) (err error) {
 	}
 	node := exec.CommandContext(ctx, "npm", "run", "--silent", "e2e")
 	node.Dir = "web"
-	node.Env = append(os.Environ(), "CENTRAM_URL="+url, "CENTRAM_HOME="+filepath.Join(home, "centram"), "MODEL="+model)
+	node.Env = append(os.Environ(), "CENTRAM_URL="+url, "CENTRAM_HOME="+filepath.Join(home, "centram"), "MODEL="+model, "HUB="+hub.URL)
 	if picture := os.Getenv("SCREENSHOT"); picture != "" {
 		abs, err := filepath.Abs(picture)
 		if err != nil {
@@ -78,12 +84,16 @@ func makeNoise(path string) error {
 		return err
 	}
 	defer f.Close()
-	shape := gguf.Toy()
-	shape.Embedding, shape.FeedForward, shape.Context, shape.VocabSize = 256, 704, 4096, 16000
-	if err := gguf.Generate(f, shape, 1); err != nil {
+	if err := gguf.Generate(f, noise(), 1); err != nil {
 		return err
 	}
 	return f.Close()
+}
+
+func noise() gguf.Shape {
+	shape := gguf.Toy()
+	shape.Embedding, shape.FeedForward, shape.Context, shape.VocabSize = 256, 704, 4096, 16000
+	return shape
 }
 
 func freeAddress() (string, error) {

@@ -54,28 +54,36 @@ type Hub struct {
 
 // New starts a hub that ends with the test.
 func New(t testing.TB, seed uint64, faults Faults) *Hub {
-	h := &Hub{
-		Commit: strings.Repeat("c0ffee00", 5), rng: rand.New(rand.NewPCG(seed, 6)), faults: faults,
-		files: map[string][]byte{}, sums: map[string]string{}, links: map[string]string{}, sent: map[string]int64{},
-	}
-	h.cdn = serve(t, h.serveBytes)
-	h.URL = serve(t, h.serveHub)
+	h, stop := Start(seed, faults)
+	t.Cleanup(stop)
 	return h
 }
 
+// Start starts a hub that ends with stop, for programs that are tests without being run by go test.
+func Start(seed uint64, faults Faults) (h *Hub, stop func()) {
+	h = &Hub{
+		Commit: strings.Repeat("c0ffee00", 5), rng: rand.New(rand.NewPCG(seed, 6)), faults: faults,
+		files: map[string][]byte{}, sums: map[string]string{}, links: map[string]string{}, sent: map[string]int64{},
+	}
+	cdn, hub := serve(h.serveBytes), serve(h.serveHub)
+	h.cdn, h.URL = cdn.URL, hub.URL
+	return h, func() {
+		for _, s := range []*httptest.Server{hub, cdn} {
+			s.CloseClientConnections()
+			s.Close()
+		}
+	}
+}
+
 // serve starts a server whose connections hold little that was not read yet, so that what was sent is about what came.
-func serve(t testing.TB, f http.HandlerFunc) string {
+func serve(f http.HandlerFunc) *httptest.Server {
 	s := httptest.NewUnstartedServer(f)
 	s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		_ = c.(*net.TCPConn).SetWriteBuffer(256 << 10)
 		return ctx
 	}
 	s.Start()
-	t.Cleanup(func() {
-		s.CloseClientConnections()
-		s.Close()
-	})
-	return s.URL
+	return s
 }
 
 // Add puts a file on the hub, and returns its SHA-256 in hex.
