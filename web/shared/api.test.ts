@@ -83,4 +83,26 @@ describe('requests', () => {
     await api.chats({ q: 'x & y', before: undefined });
     expect(calls.at(-1)).toBe('GET /api/v1/chats?q=x+%26+y');
   });
+
+  it('agree to a licence only if told to', async () => {
+    const bodies: unknown[] = [];
+    const { api } = await load((url, init) => {
+      if (url.endsWith('/session')) return reply(200, { token: 't' });
+      bodies.push(JSON.parse(String(init.body)));
+      return reply(201, {});
+    });
+    await api.download('a', false);
+    await api.download('a', true);
+    expect(bodies).toEqual([{ model: 'a' }, { model: 'a', accept_license: true }]);
+    await api.pauseDownload('qwen2.5-0.5b');
+    expect(calls.at(-1)).toBe('POST /api/v1/downloads/qwen2.5-0.5b/pause');
+  });
+
+  it('say which licence has to be agreed to', async () => {
+    const license = { id: 'r', title: 'R', url: 'https://example.org', commercial: false };
+    const { api } = await load((url) =>
+      url.endsWith('/session') ? reply(200, { token: 't' }) : reply(403, { error: { code: 'forbidden', message: 'No.', details: { license } } }),
+    );
+    await expect(api.download('a', false)).rejects.toMatchObject({ status: 403, details: { license } });
+  });
 });

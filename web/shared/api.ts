@@ -1,5 +1,7 @@
 // The daemon's REST interface. Nothing else in the apps calls fetch.
-import type { Chat, ChatPatch, ChatSummary, Message, Model, Problem, Settings, Training, TrainingDraft, Version } from './types';
+import type {
+  Chat, ChatPatch, ChatSummary, Download, Message, Model, Offer, Problem, Settings, Training, TrainingDraft, Version,
+} from './types';
 
 // ApiError is an answer of the daemon that says no, in its words.
 export class ApiError extends Error implements Problem {
@@ -50,6 +52,14 @@ export const api = {
   deleteModel: (name: string) => json<void>('DELETE', `/models/${part(name)}`),
   loadModel: (name: string) => json<Model>('POST', `/models/${part(name)}/load`, { body: {} }),
   unloadModel: (name: string) => json<Model>('POST', `/models/${part(name)}/unload`, { body: {} }),
+
+  offers: async () => (await json<{ models: Offer[] | null }>('GET', '/catalogue')).models ?? [],
+  downloads: async () => (await json<{ downloads: Download[] | null }>('GET', '/downloads')).downloads ?? [],
+  download: (model: string, accept: boolean) =>
+    json<Download>('POST', '/downloads', { body: accept ? { model, accept_license: true } : { model } }),
+  pauseDownload: (name: string) => json<Download>('POST', `/downloads/${part(name)}/pause`, { body: {} }),
+  resumeDownload: (name: string) => json<Download>('POST', `/downloads/${part(name)}/resume`, { body: {} }),
+  deleteDownload: (name: string) => json<void>('DELETE', `/downloads/${part(name)}`),
 
   chats: (query: { q?: string; before?: string; limit?: number }, signal?: AbortSignal) =>
     json<{ chats: ChatSummary[] | null; more: boolean }>('GET', `/chats${search(query)}`, { signal }),

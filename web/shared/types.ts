@@ -138,6 +138,47 @@ export interface TrainingDraft {
   learning_rate?: number;
 }
 
+export type OfferKind = 'chat' | 'code' | 'vision' | 'test';
+
+export interface License {
+  id: string;
+  title: string;
+  url: string;
+  commercial: boolean; // it may be used to earn money
+}
+
+// Offer is a model that can be downloaded.
+export interface Offer {
+  name: string;
+  title: string;
+  kind: OfferKind;
+  parameters: string;
+  quantization: string;
+  size_bytes: number;
+  memory_bytes: number;
+  draft?: string;
+  repo: string;
+  license: License & { agreed: boolean };
+  unsupported?: string; // why it cannot be run
+  here: boolean;
+}
+
+export type DownloadState = 'queued' | 'running' | 'paused' | 'ready' | 'failed' | 'cancelled';
+
+export interface Download {
+  name: string;
+  title?: string;
+  state: DownloadState;
+  stage?: 'downloading' | 'verifying';
+  done_bytes: number;
+  total_bytes: number;
+  bytes_per_second?: number;
+  seconds_left?: number;
+  model?: string; // its name in the list of models, once it is ready
+  error?: Problem;
+  began_at: string;
+}
+
 export interface Version {
   version: string;
   commit: string;

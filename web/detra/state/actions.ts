@@ -3,6 +3,7 @@ import { flushSync } from 'svelte';
 import { api } from '../../shared/api';
 import { i18n } from '../../shared/i18n/index.svelte';
 import type { ChatSummary } from '../../shared/types';
+import { readDraft } from '../lib/drafts';
 import { fileName, save, toJson, toMarkdown } from '../lib/export';
 import { childrenOf, visiblePath } from '../lib/tree';
 import { chat } from './chat.svelte';
@@ -22,6 +23,7 @@ export function deleteChat({ id, title }: Pick<ChatSummary, 'id' | 'title'>): vo
     text: i18n.t.deleted(title || i18n.t.untitled),
     action: {
       label: i18n.t.undo,
+      icon: 'undo',
       run: () => {
         leaving.delete(id);
         chats.restore(id);
@@ -68,6 +70,12 @@ export async function chatWith(model: string): Promise<void> {
   flushSync(); // the empty chat is open now
   await attempt(chat.change({ model }));
   page.focusComposer();
+}
+
+// leaveToy has a model that has just come answer in an empty chat that is the toy's, unless something was typed for it.
+export async function leaveToy(model: string): Promise<void> {
+  if (chat.meta.id || readDraft('') || !chat.model?.built_in) return;
+  await attempt(chat.change({ model }));
 }
 
 // copy falls back to nothing but words: without a secure context there is no clipboard.

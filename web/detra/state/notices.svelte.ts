@@ -1,9 +1,10 @@
 // Short messages at the edge of the page: one at a time for the eye, and all of them for a screen reader.
+import type { IconName } from '../../shared/ui/Icon.svelte';
 
 export interface Notice {
   text?: string;
   error?: unknown;
-  action?: { label: string; run: () => void };
+  action?: { label: string; icon?: IconName; run: () => void };
   gone?: () => void; // when it disappears without its action
 }
 

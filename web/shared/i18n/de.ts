@@ -1,4 +1,5 @@
 // Deutsch.
+import { downloads } from './downloads.de';
 import type { Dictionary } from './en';
 
 export const de: Dictionary = {
@@ -115,14 +116,19 @@ export const de: Dictionary = {
   importing: 'Liest die Datei …',
   imported: (name) => `${name} ist bereit.`,
 
+  ...downloads,
+
   welcome: 'Worüber möchtest du sprechen?',
   welcomeText: 'Alles, was du schreibst, bleibt auf diesem Rechner.',
   noModelTitle: 'Zuerst ein Modell',
-  noModelText:
-    'DETRA spricht mit einem Sprachmodell, das auf deinem Rechner läuft. Modelle sind GGUF-Dateien. Füge eines im Terminal hinzu:',
-  noModelOr: 'oder hier:',
+  noModelText: 'DETRA spricht mit einem Sprachmodell, das auf deinem Rechner läuft. Hol dir eines für den Anfang:',
+  noModelOr: 'Oder füge eine Datei hinzu, die schon da ist',
   onlyToyText:
-    'Es antwortet toy, das sehr kleine Modell, das mit Centram kommt: Es kann auf Englisch grüßen und plaudern, und das meiste, was es sagt, ist falsch. Für richtige Antworten füge ein größeres Modell hinzu, eine GGUF-Datei:',
+    'Es antwortet toy, das sehr kleine Modell, das mit Centram kommt: Es kann auf Englisch grüßen und plaudern, und das meiste, was es sagt, ist falsch. Für richtige Antworten hol dir ein größeres Modell:',
+  recommendedSmall: 'Klein und schnell',
+  recommendedUsual: 'Empfohlen',
+  recommendedLarge: 'Weiß am meisten, braucht einen starken Rechner',
+  allModels: 'Alle Modelle',
 
   teach: 'Beibringen',
   teachIntro: 'Ein Modell lernt aus deinen Texten oder Gesprächen. Es bleibt, wie es ist; was es lernt, liegt daneben, auf diesem Rechner.',

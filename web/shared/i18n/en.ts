@@ -1,4 +1,6 @@
 // Every word of the apps in English. The type of this dictionary is what every other language has to have.
+import { downloads } from './downloads.en';
+
 export const en = {
   appName: 'DETRA',
   skipToComposer: 'Skip to the message field',
@@ -119,14 +121,20 @@ export const en = {
   importing: 'Reading the file…',
   imported: (name: string) => `${name} is ready.`,
 
+  ...downloads,
+
   // Without a model
   welcome: 'What would you like to talk about?',
   welcomeText: 'Everything you write stays on this computer.',
   noModelTitle: 'First, a model',
-  noModelText: 'DETRA talks with a language model that runs on your computer. Models are GGUF files. Add one in a terminal:',
-  noModelOr: 'or here:',
+  noModelText: 'DETRA talks with a language model that runs on your computer. Get one to begin with:',
+  noModelOr: 'Or add a file that is here already',
   onlyToyText:
-    'It is toy that answers, the very small model that comes with Centram: it can greet and make small talk, and most of what it says is wrong. For real answers add a bigger model, a GGUF file:',
+    'It is toy that answers, the very small model that comes with Centram: it can greet and make small talk, and most of what it says is wrong. For real answers, get a bigger model:',
+  recommendedSmall: 'Small and fast',
+  recommendedUsual: 'Recommended',
+  recommendedLarge: 'Knows most, needs a strong computer',
+  allModels: 'All models',
 
   // Teaching
   teach: 'Teach',
@@ -267,4 +275,7 @@ export const en = {
 
 type Widen<T> = T extends (...args: infer A) => string ? (...args: A) => string : string;
 
-export type Dictionary = { readonly [K in keyof typeof en]: Widen<(typeof en)[K]> };
+// Words are those of a part in any language.
+export type Words<T> = { readonly [K in keyof T]: Widen<T[K]> };
+
+export type Dictionary = Words<typeof en>;

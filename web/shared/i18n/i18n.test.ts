@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse, type AST } from 'svelte/compiler';
 import { describe, expect, it } from 'vitest';
-import { dictionaries, pick } from './index.svelte';
+import { dictionaries, i18n, pick } from './index.svelte';
 import { en } from './en';
 
 const root = new URL('../..', import.meta.url).pathname;
@@ -36,6 +36,17 @@ describe.each(Object.entries(dictionaries))('the dictionary %s', (language, dict
 describe('the language', () => {
   it('is the first one known', () => expect(pick(['fr-FR', 'de-CH', 'en'])).toBe('de'));
   it('is English without one', () => expect(pick(['fr', 'constructor'])).toBe('en'));
+});
+
+describe('a size', () => {
+  it.each([
+    [0, '0 kB'],
+    [185_376, '185 kB'],
+    [1_185_376, '1.2 MB'],
+    [491_400_032, '491 MB'],
+    [1_117_320_736, '1.1 GB'],
+    [104_932_768_000, '105 GB'],
+  ])('of %d bytes is %s', (n, words) => expect(i18n.bytes(n)).toBe(words));
 });
 
 // Words that are the same in every language: names of keys, paths and signs.

@@ -46,9 +46,9 @@ class I18n {
   }
 
   bytes(n: number): string {
-    const unit = n >= 1e9 ? 'gigabyte' : 'megabyte';
-    const value = n / (n >= 1e9 ? 1e9 : 1e6);
-    return value.toLocaleString(this.language, { style: 'unit', unit, maximumFractionDigits: 1 });
+    const [unit, size] = n >= 1e9 ? ['gigabyte', 1e9] : n >= 1e6 ? ['megabyte', 1e6] : ['kilobyte', 1e3];
+    const maximumFractionDigits = n / size < 100 && n >= 1e6 ? 1 : 0;
+    return (n / size).toLocaleString(this.language, { style: 'unit', unit, maximumFractionDigits });
   }
 }
 
