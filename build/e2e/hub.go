@@ -15,7 +15,7 @@ import (
 // startHub starts a hub that is slow enough for a person to act in the middle of a download, and describes what it has in
 // the catalogue of the owner of home.
 func startHub(home string) (h *hubtest.Hub, stop func(), err error) {
-	h, stop = hubtest.Start(1, hubtest.Faults{Slow: 6 * time.Millisecond})
+	h, stop = hubtest.Start(1, hubtest.Faults{Slow: 3 * time.Millisecond})
 	models, err := stock(h)
 	if err == nil {
 		err = writeCatalogue(home, models)
@@ -40,7 +40,7 @@ func stock(h *hubtest.Hub) (models []catalogue.Entry, err error) {
 		}
 		file := catalogue.File{Path: e.Name + ".F32.gguf", Size: int64(b.Len())}
 		file.SHA256 = h.Add("open/models", file.Path, b.Bytes())
-		e.Kind, e.Quantization, e.Files = catalogue.Chat, "F32", []catalogue.File{file}
+		e.Kind, e.Revision, e.Quantization, e.Files = catalogue.Chat, "main", "F32", []catalogue.File{file}
 		models = append(models, e)
 	}
 	return models, nil

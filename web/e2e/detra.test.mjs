@@ -12,7 +12,7 @@ export const detra = {
     const none = (route) => route.fulfill({ json: { models: [] } });
     await page.route('**/api/v1/models', none);
     await page.goto(`${origin}/detra/`);
-    await page.getByText('centram model import').waitFor();
+    await page.getByRole('heading', { name: 'First, a model' }).waitFor();
     await accessible(page, 'the page without a model');
     await page.getByLabel('Path of the file').fill('/nowhere/at-all.gguf');
     await page.getByRole('button', { name: 'Add model' }).click();

@@ -1,11 +1,12 @@
 // Walks through the pages of a running daemon with a real browser, as in
 //   CENTRAM_URL=http://127.0.0.1:9740 npm run e2e
 // CHROMIUM names the browser; SCREENSHOT is where a picture goes, and FAILED where one goes of the first failure, which
-// ends the walk; MODEL is a GGUF file to add if the daemon has none.
+// ends the walk; MODEL is a GGUF file to add if the daemon has none; HUB says that the daemon has the catalogue of build/e2e.
 import assert from 'node:assert/strict';
 import { launch, open } from './browser.mjs';
 import { daemon } from './daemon.mjs';
 import { detra } from './detra.test.mjs';
+import { download } from './download.test.mjs';
 import { teach } from './teach.test.mjs';
 
 const url = process.env.CENTRAM_URL;
@@ -18,7 +19,7 @@ try {
   const { page, offences } = await open(browser, origin);
   page.setDefaultTimeout(20_000);
   const world = { page, origin, browser, daemon: daemon(origin) };
-  for (const [name, test] of Object.entries({ ...detra, ...teach })) {
+  for (const [name, test] of Object.entries({ ...(process.env.HUB ? download : {}), ...detra, ...teach })) {
     const start = performance.now();
     try {
       await test(world);

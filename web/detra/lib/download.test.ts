@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Download, Offer } from '../../shared/types';
-import { current, isUnderWay, onward, share } from './download';
+import { coming, current, onward, share } from './download';
 import { found, ordered, recommended } from './offers';
 
 const download = (part: Partial<Download>): Download => ({
@@ -37,10 +37,11 @@ describe('a download', () => {
     expect(current([done, download({ state: 'paused' })])).toBeUndefined();
   });
 
-  it('is under way until it is ready', () => {
-    expect(isUnderWay([download({ state: 'failed' })], 'a')).toBe(true);
-    expect(isUnderWay([download({ state: 'ready' })], 'a')).toBe(false);
-    expect(isUnderWay([download({})], 'b')).toBe(false);
+  it('is coming until it is ready', () => {
+    const failed = download({ state: 'failed' });
+    expect(coming([failed], 'a')).toBe(failed);
+    expect(coming([download({ state: 'ready' })], 'a')).toBeUndefined();
+    expect(coming([failed], 'b')).toBeUndefined();
   });
 });
 

@@ -20,5 +20,5 @@ export function current(list: readonly Download[]): Download | undefined {
   return list.find((d) => d.state === 'running') ?? list.find((d) => d.state === 'queued');
 }
 
-// isUnderWay says whether a model is on its way, or would be if it were not paused or had not failed.
-export const isUnderWay = (list: readonly Download[], name: string) => list.some((d) => d.name === name && d.state !== 'ready');
+// coming is the download of a model that is not here yet: it may be paused, or have failed.
+export const coming = (list: readonly Download[], name: string) => list.find((d) => d.name === name && d.state !== 'ready');

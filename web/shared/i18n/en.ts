@@ -133,7 +133,7 @@ export const en = {
     'It is toy that answers, the very small model that comes with Centram: it can greet and make small talk, and most of what it says is wrong. For real answers, get a bigger model:',
   recommendedSmall: 'Small and fast',
   recommendedUsual: 'Recommended',
-  recommendedLarge: 'Knows most, needs a strong computer',
+  recommendedLarge: 'Best answers, much memory',
   allModels: 'All models',
 
   // Teaching
