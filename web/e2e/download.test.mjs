@@ -31,6 +31,7 @@ async function watch(page) {
   });
   return async () => {
     const { values, texts, said } = await page.evaluate(() => ({ ...window.shown, texts: [...window.shown.texts] }));
+    assert.ok(values.length > 8, `progress is seen: ${values}`);
     assert.deepEqual(values, values.toSorted((a, b) => a - b), 'the bar never goes back');
     assert.deepEqual(texts.filter((t) => !/^Downloading \d+%$/.test(t)), [], 'a percentage has its noun');
     assert.ok(said.length > 2 && said.length <= 12, `the live region is quiet: ${said.join(' | ')}`);
@@ -68,6 +69,7 @@ export const download = {
     await page.getByText('Noise in place of Qwen: Ready').waitFor({ timeout: 60_000 });
     await verdict();
     await page.getByRole('button', { name: `Model: ${model}.` }).waitFor();
+    await focused(page, '#composer'); // which was on a button that is gone
     await page.getByRole('button', { name: 'Chat with it' }).click();
     await focused(page, '#composer');
     await say(page, 'Who are you?');

@@ -63,8 +63,10 @@ class DownloadsState {
   }
 
   async #arrive({ model }: Download): Promise<void> {
+    const focused = document.activeElement?.closest('main [data-download]');
     await models.load();
     if (model) await leaveToy(model);
+    if (focused && !focused.isConnected) page.focusComposer(); // what had the focus is not offered any longer
   }
 
   #say(before: Download | undefined, now: Download): void {

@@ -127,7 +127,7 @@ export const de: Dictionary = {
     'Es antwortet toy, das sehr kleine Modell, das mit Centram kommt: Es kann auf Englisch grüßen und plaudern, und das meiste, was es sagt, ist falsch. Für richtige Antworten hol dir ein größeres Modell:',
   recommendedSmall: 'Klein und schnell',
   recommendedUsual: 'Empfohlen',
-  recommendedLarge: 'Antwortet am besten, braucht viel Speicher',
+  recommendedLarge: 'Beste Antworten, viel Speicher',
   allModels: 'Alle Modelle',
 
   teach: 'Beibringen',
