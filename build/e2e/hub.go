@@ -15,7 +15,7 @@ import (
 // startHub starts a hub that is slow enough for a person to act in the middle of a download, and describes what it has in
 // the catalogue of the owner of home.
 func startHub(home string) (h *hubtest.Hub, stop func(), err error) {
-	h, stop = hubtest.Start(1, hubtest.Faults{Slow: 3 * time.Millisecond})
+	h, stop = hubtest.Start(1, hubtest.Faults{Slow: 5 * time.Millisecond})
 	models, err := stock(h)
 	if err == nil {
 		err = writeCatalogue(home, models)

@@ -59,6 +59,10 @@ export const download = {
     await offer(page, 'qwen2.5-7b').getByText(/4\.7 GB to download/).waitFor();
     await accessible(page, 'the page that offers models');
     await narrow(page, 'the page that offers models');
+    await page.getByRole('button', { name: 'All models' }).click();
+    await dialog(page).getByRole('button', { name: /^toy/ }).click(); // chosen, and not only for want of another
+    await page.keyboard.press('Escape');
+    await dialog(page).waitFor({ state: 'detached' });
   },
 
   async 'one is downloaded, with a pause, and answers'({ page, daemon }) {
