@@ -1,6 +1,8 @@
 // Getting models on the page, from a hub that build/e2e starts. Each test goes on where the one before ended; the last one
 // leaves the daemon as it was.
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { accessible, noSideways } from './browser.mjs';
 import { answers, chatId, composer, newChat, say, writing } from './steps.mjs';
 
@@ -173,6 +175,19 @@ export const download = {
     await focused(page, '#composer');
     await page.getByRole('button', { name: `Model: ${model}.` }).waitFor(); // the catalogue knows the file
     assert.equal(await asked(page, daemon), model);
+  },
+
+  async 'what the command line downloads is chatted with on the page'({ page, daemon }) {
+    const name = 'qwen2.5-0.5b';
+    await daemon.call('DELETE', `/models/${name}?file=true`);
+    const { stdout } = await promisify(execFile)('../bin/centram', ['model', 'download', name]);
+    assert.equal(stdout.trim(), name);
+    await newChat(page);
+    await page.keyboard.press('Control+.');
+    await dialog(page).getByRole('button', { name: new RegExp(`^${name}`) }).first().click();
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: `Model: ${name}.` }).waitFor();
+    assert.equal(await asked(page, daemon), name);
   },
 
   async 'the daemon is left as it was'({ page, daemon }) {
