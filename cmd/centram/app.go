@@ -61,7 +61,7 @@ func setting(cmd *cobra.Command, flag, key, help string) {
 func computing(cmd *cobra.Command) {
 	setting(cmd, "ctx", "context", "`tokens` that a conversation has room for (8192)")
 	setting(cmd, "threads", "threads", "`number` of threads to compute with (one a core)")
-	setting(cmd, "gpu-layers", "gpu_layers", "`number` of layers on the GPU, -1 for none (all)")
+	setting(cmd, "gpu-layers", "gpu_layers", "`number` of layers on the GPU, -1 for none (as many as fit)")
 }
 
 // jsonFlag adds --json to a command that prints something.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -237,16 +238,34 @@ func (d *doctor) processor(context.Context) verdict {
 
 func (d *doctor) gpu(context.Context) verdict {
 	if llama.GPUOffload() {
-		return fine("used")
+		var all []string
+		for _, g := range llama.Devices() {
+			if g.Kind == llama.GPU || g.Kind == llama.IntegratedGPU {
+				all = append(all, fmt.Sprintf("%s, %s, %s of %s free", g.Name, g.Description, bytesText(g.Free), bytesText(g.Total)))
+			}
+		}
+		return fine("used: %s", strings.Join(all, "; "))
 	}
 	v := fine("none; models run on the processor")
-	if _, err := os.Stat("/dev/nvidia0"); err == nil {
-		return verdict{warn, "there is an NVIDIA GPU that this build does not use", "Build with: make cuda"}
+	if b, err := os.ReadFile("/proc/driver/nvidia/version"); err == nil {
+		driver, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+		return verdict{warn, "there is an NVIDIA GPU that this build for " + buildVersion().Backend + " does not use (" + driver + ")", "Build with: make cuda"}
+	}
+	if seen, _ := filepath.Glob("/sys/class/drm/card*/device/vendor"); len(seen) > 0 && nvidia(seen) {
+		return verdict{warn, "there is an NVIDIA GPU without NVIDIA's driver", "Install the driver, and then build with: make cuda"}
 	}
 	if runtime.GOOS == "darwin" && runtime.GOARCH == "arm64" {
 		return verdict{warn, "there is an Apple GPU that this build does not use", "Build with: make metal"}
 	}
 	return v
+}
+
+// nvidia says whether one of the files of vendors names NVIDIA.
+func nvidia(vendors []string) bool {
+	return slices.ContainsFunc(vendors, func(path string) bool {
+		b, err := os.ReadFile(path)
+		return err == nil && strings.TrimSpace(string(b)) == "0x10de"
+	})
 }
 
 func (d *doctor) list(ctx context.Context) verdict {

@@ -20,7 +20,7 @@ type Config struct {
 	Threads    int // zero means the physical cores
 	BatchSize  int // most rows of one step. Zero means 2048
 	MicroBatch int // rows computed at once. Zero means 512
-	GPULayers  int // zero means all, if this build has a GPU; negative means none
+	GPULayers  int // zero means as many as fit, if this build has a GPU; negative means none
 	NoMmap     bool
 	Mlock      bool
 	KeyType    llama.KVType // zero means F16
@@ -53,7 +53,9 @@ func Open(ctx context.Context, path string, cfg Config) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg = cfg.withDefaults(summary)
+	if cfg, err = cfg.onto(path, summary); err != nil {
+		return nil, err
+	}
 	m := &Model{cfg: cfg, Text: &Text{context: cfg.Context}, ended: make(chan struct{})}
 	m.model, err = llama.LoadModel(ctx, paths, llama.ModelConfig{
 		GPULayers: max(cfg.GPULayers, 0), NoMmap: cfg.NoMmap, Mlock: cfg.Mlock, Progress: cfg.Progress,
@@ -114,6 +116,17 @@ func open(path string) (gguf.Summary, []string, error) {
 		paths[i] = part.Name
 	}
 	return g.Summary, paths, nil
+}
+
+// onto is withDefaults, and says what goes to the GPU as it is now.
+func (cfg Config) onto(path string, s gguf.Summary) (Config, error) {
+	byItself := cfg.GPULayers == 0 && llama.GPUOffload()
+	cfg = cfg.withDefaults(s)
+	var err error
+	if byItself {
+		cfg.GPULayers, err = cfg.placed(path, s)
+	}
+	return cfg, err
 }
 
 func (cfg Config) withDefaults(s gguf.Summary) Config {

@@ -26,7 +26,9 @@ func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg = cfg.withDefaults(summary)
+	if cfg, err = cfg.onto(path, summary); err != nil {
+		return nil, err
+	}
 	s := &Stage{}
 	s.model, err = llama.LoadModel(ctx, paths, llama.ModelConfig{
 		GPULayers: max(cfg.GPULayers, 0), NoMmap: cfg.NoMmap, Mlock: cfg.Mlock, Progress: cfg.Progress,
