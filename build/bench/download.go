@@ -11,8 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/centram/centram"
+	"github.com/centram/centram/gguf"
+	"github.com/centram/centram/models/catalogue"
 	"github.com/centram/centram/models/download"
 	"github.com/centram/centram/models/hub"
 )
@@ -137,4 +141,75 @@ func peakMemory() float64 {
 	var kib float64
 	_, _ = fmt.Sscan(rest, &kib)
 	return kib / 1024
+}
+
+// layers measures how many bytes come for half of a model's layers, of a file that is elsewhere, over those that the layers have.
+func (c config) layers(models []string) (figures []*figure, err error) {
+	for _, path := range models {
+		f := &figure{Name: "bytes of 12 layers of 24, " + modelName(path), Reference: "that came", Floor: 0.95}
+		if !c.wants(f) {
+			continue
+		}
+		own, came, err := layersOf(path)
+		if err != nil {
+			return nil, err
+		}
+		f.pairs = []pair{{float64(own) / 1e6, float64(came) / 1e6}}
+		f.print()
+		figures = append(figures, f)
+	}
+	return figures, nil
+}
+
+func layersOf(path string) (own, came int64, err error) {
+	whole, err := gguf.OpenModel(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer whole.Close()
+	r := centram.LayerRange{First: 6, End: 18}
+	needs, err := gguf.Needs(whole, r)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, n := range needs {
+		own += n.Tensor.Size
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	dir, err := os.MkdirTemp("", "centram-bench")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer os.RemoveAll(dir)
+	var sent atomic.Int64
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer l.Close()
+	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFile(counting{w, &sent}, r, path)
+	}))
+	h, err := hub.New(hub.Config{Endpoint: "http://" + l.Addr().String()})
+	if err != nil {
+		return 0, 0, err
+	}
+	m := download.Model{Repo: "a/b", Revision: "main", Files: []catalogue.File{{Path: "model.gguf", Size: info.Size(), SHA256: strings.Repeat("0", 64)}}}
+	err = m.FetchLayers(context.Background(), h, r, filepath.Join(dir, "layers.gguf"), download.Config{})
+	return own, sent.Load(), err
+}
+
+// counting counts what is written.
+type counting struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (c counting) Write(b []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(b)
+	c.n.Add(int64(n))
+	return n, err
 }

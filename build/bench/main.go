@@ -107,6 +107,7 @@ func run(c config, out string) error {
 	for _, measure := range []func() ([]*figure, error){
 		func() ([]*figure, error) { return c.chats(models[0]) },
 		c.downloads,
+		func() ([]*figure, error) { return c.layers(models) },
 		c.peers,
 		c.boundaries,
 		func() ([]*figure, error) { return c.hyperlink(models) },

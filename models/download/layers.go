@@ -70,45 +70,38 @@ func (l *layers) open(ctx context.Context) (*gguf.Model, error) {
 	return gguf.Join(parts...)
 }
 
-// header gets the beginning of a file. How long it is shows only when it is here, so it comes piece by piece.
+// header reads the beginning of a file, which comes as far as it is read. How long it is shows only on the way.
 func (t *fetch) header(ctx context.Context) (*gguf.File, error) {
-	for n := int64(1 << 20); ; n += max(1<<20, n/8) {
-		n = min(n, t.file.Size)
-		if err := t.ranges(ctx, spans{{0, n}}); err != nil {
-			return nil, err
-		}
-		f, err := gguf.Read(until{t.partial.data, n}, t.file.Size)
-		if err == nil {
-			f.Name = t.file.Path
-			f, err = gguf.Read(t.partial.data, t.file.Size) // the tensors lie behind
-			return f, err
-		}
-		if n == t.file.Size || n > gguf.MaxHeaderBytes || !errors.Is(err, errNotYet) {
-			return nil, err
-		}
+	b := &beginning{ctx: ctx, fetch: t}
+	f, err := gguf.Read(b, t.file.Size)
+	if b.err != nil {
+		return nil, b.err
 	}
+	if err != nil {
+		return nil, err
+	}
+	f.Name = t.file.Path
+	return f, nil
 }
 
-// until is the beginning of a file. What is behind it is not here yet.
-type until struct {
-	r   io.ReaderAt
-	end int64
+// beginning is a file that comes as far as it is read, and no matter how far that is, not much further.
+type beginning struct {
+	ctx   context.Context
+	fetch *fetch
+	end   int64 // of what was asked for
+	err   error // why something did not come
 }
 
-var errNotYet = errors.New("not here yet")
-
-func (u until) ReadAt(b []byte, at int64) (int, error) {
-	if at >= u.end {
-		return 0, errNotYet
+func (b *beginning) ReadAt(p []byte, at int64) (int, error) {
+	t := b.fetch
+	if to := min(at+int64(len(p)), t.file.Size); to > b.end && b.err == nil && at <= b.end { // tensors, which lie behind, are got by themselves
+		b.end = min(max(to, b.end+grain), t.file.Size)
+		b.err = t.ranges(b.ctx, spans{{0, b.end}})
 	}
-	if at+int64(len(b)) <= u.end {
-		return u.r.ReadAt(b, at)
+	if b.err != nil {
+		return 0, b.err
 	}
-	n, err := u.r.ReadAt(b[:u.end-at], at)
-	if err == nil {
-		err = errNotYet
-	}
-	return n, err
+	return t.partial.data.ReadAt(p, at)
 }
 
 // get gets the tensors of a range of layers.
