@@ -73,6 +73,11 @@ func (a *app) download(ctx context.Context, name string, accept, asJSON bool) er
 	}
 	fmt.Fprintln(a.out, model)
 	a.hint("Chat with it: centram chat --model %s", model)
+	if list, err := a.catalogue(); err == nil && a.cfg.Draft == "" {
+		if e, err := list.Find(model); err == nil && e.Draft != "" {
+			a.hint("With %s beside it, it may write faster: centram model download %s, and then: centram config set draft %s", e.Draft, e.Draft, e.Draft)
+		}
+	}
 	return nil
 }
 
