@@ -13,12 +13,27 @@ import (
 	"github.com/centram/centram/models/hub"
 )
 
-// connect has some connections get what is missing.
+const (
+	atOnce = 2 // connections that are made at once
+	later  = time.Second
+)
+
+// connect has some connections get what is missing. More than a few are for what takes a while: on a fast network they are in
+// each other's way.
 func (t *fetch) connect(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	t.working = t.cfg.Connections
-	for range t.working {
-		g.Go(func() error { return t.work(ctx) })
+	t.working, t.allTaken = t.cfg.Connections, make(chan struct{})
+	for i := range t.working {
+		g.Go(func() error {
+			if i >= atOnce {
+				select {
+				case <-time.After(later):
+				case <-t.allTaken:
+				case <-ctx.Done():
+				}
+			}
+			return t.work(ctx)
+		})
 	}
 	return g.Wait()
 }
@@ -31,6 +46,11 @@ func (t *fetch) work(ctx context.Context) error {
 			t.mu.Lock()
 			defer t.mu.Unlock()
 			t.working--
+			select {
+			case <-t.allTaken:
+			default:
+				close(t.allTaken)
+			}
 			return nil
 		}
 		n, err := t.get(ctx, s)
@@ -140,12 +160,16 @@ func (t *fetch) get(ctx context.Context, s span) (written int64, err error) {
 		return 0, whyEnded(ctx, err)
 	}
 	defer body.Close()
-	buf := make([]byte, grain)
 	for at := s.from; at < s.to; {
+		buf := t.recent.buffer()
 		n, err := t.fill(ctx, body, buf[:min(grain, s.to-at)], watchdog)
 		if n > 0 {
-			if err := t.partial.write(buf[:n], at); err != nil {
+			fresh, err := t.partial.write(buf[:n], at)
+			if err != nil {
 				return at - s.from, &diskError{err}
+			}
+			if fresh { // else other bytes may be on the disk
+				t.recent.put(at, buf[:n])
 			}
 			at += int64(n)
 			t.tell(int64(n))

@@ -69,7 +69,7 @@ const (
 const (
 	grain   = 256 << 10 // bytes that are written at once, and journalled
 	flushIn = time.Second
-	reach   = 32 << 20 // bytes that are asked for at once
+	reach   = 8 << 20 // bytes that are asked for at once: not so many that those in order lie far apart
 )
 
 func (c Config) withDefaults(f File) Config {
@@ -116,7 +116,7 @@ func Fetch(ctx context.Context, f File, src Source, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	t := &fetch{file: f, src: src, cfg: cfg, partial: p, resumed: p.done() > 0}
+	t := &fetch{file: f, src: src, cfg: cfg, partial: p, resumed: p.done() > 0, recent: recent{pieces: map[int64][]byte{}}}
 	digest, err := t.run(ctx)
 	switch {
 	case err != nil && p.done() == 0:
@@ -169,12 +169,14 @@ type fetch struct {
 	cfg     Config
 	partial *partial
 	resumed bool // some of it was here
+	recent  recent
 
 	mu       sync.Mutex
-	taken    spans // by connections, or here
-	failures int   // in a row without a byte
-	working  int   // connections
-	whole    bool  // the server gives the file from its beginning only
+	taken    spans         // by connections, or here
+	failures int           // in a row without a byte
+	working  int           // connections
+	allTaken chan struct{} // closed when there is no part that nobody gets
+	whole    bool          // the server gives the file from its beginning only
 	told     Progress
 }
 
@@ -237,15 +239,20 @@ func (t *fetch) hash(ctx context.Context) (string, error) {
 				return "", context.Cause(ctx)
 			}
 		}
-		n, err := t.partial.data.ReadAt(buf[:min(int64(len(buf)), ready-at)], at)
-		if err != nil {
-			return "", &diskError{explain(fmt.Errorf("read what came: %w", err))}
+		piece, next := t.recent.take(at, ready)
+		fresh := piece
+		if piece == nil {
+			piece = buf[:min(int64(len(buf)), next-at)]
+			if _, err := t.partial.data.ReadAt(piece, at); err != nil {
+				return "", &diskError{explain(fmt.Errorf("read what came: %w", err))}
+			}
 		}
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
-		sum.Write(buf[:n])
-		if at += int64(n); ready == t.file.Size {
+		sum.Write(piece)
+		at += int64(len(piece))
+		if t.recent.done(at, fresh); ready == t.file.Size {
 			t.report(Progress{Verifying, at, t.file.Size})
 		}
 	}

@@ -145,19 +145,20 @@ func explain(err error) error {
 	return centram.Errorf(centram.Unavailable, "The disk does not do what it should: %w.", err).WithHint("What is here stays. Try again.")
 }
 
-// write keeps bytes, and says so in the journal. Those that are here stay as they are, as they may have been hashed.
-func (p *partial) write(b []byte, at int64) error {
+// write keeps bytes, and says so in the journal. Those that are here stay as they are, as they may have been hashed: then fresh is
+// false.
+func (p *partial) write(b []byte, at int64) (fresh bool, err error) {
 	s := span{at, at + int64(len(b))}
 	p.mu.Lock()
 	missing := p.have.without(s)
 	p.mu.Unlock()
 	for _, m := range missing {
 		if _, err := p.data.WriteAt(b[m.from-at:m.to-at], m.from); err != nil {
-			return explain(err)
+			return false, explain(err)
 		}
 	}
 	p.mu.Lock()
-	_, err := p.journal.WriteString(record('w', s))
+	_, err = p.journal.WriteString(record('w', s))
 	if err == nil {
 		p.have = p.have.add(s)
 		p.unsynced += s.len()
@@ -166,14 +167,11 @@ func (p *partial) write(b []byte, at int64) error {
 	}
 	due := p.unsynced >= syncBytes || time.Since(p.syncedAt) >= syncAge
 	p.mu.Unlock()
-	if err != nil {
-		return explain(err)
-	}
-	if due && p.syncing.TryLock() {
+	if err == nil && due && p.syncing.TryLock() {
 		defer p.syncing.Unlock()
-		return p.sync()
+		err = p.sync()
 	}
-	return nil
+	return len(missing) == 1 && missing[0] == s, explain(err)
 }
 
 // sync forces to the disk what has been written, and then says so. p.syncing is held.
