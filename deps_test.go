@@ -26,7 +26,7 @@ var allowed = map[string]struct {
 	"models/download":   {[]string{"", "gguf", "models/catalogue", "models/hub"}, "files and where they come from: who runs them is above"},
 	"models/convert":    {[]string{"", "gguf", "hf"}, "folders to files: no model is run, and no list of models is known"},
 	"models/toy":        {nil, "a file in the program"},
-	"experiments/toy":   {[]string{"", "gguf", "lora"}, "makes the file of models/toy"},
+	"experiments/toy":   {[]string{"", "gguf", "llama", "lora"}, "makes the file of models/toy, and asks it something"},
 	"chats":             {[]string{"", "store"}, "conversations do not know who answers them"},
 	"identity":          {[]string{""}, "keys do not know who uses them"},
 	"p2p":               {[]string{"", "p2p/blob", "p2p/rbsr", "p2p/wire"}, "the network does not know what its services are for"},

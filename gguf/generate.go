@@ -30,6 +30,9 @@ type Shape struct {
 	// Settled layers do the most of it: those behind them add little, so that a model of the first ones alone, with the same
 	// seed, often says the same, as a draft model does. Zero means that all layers count alike.
 	Settled int
+	// Calm is for a model that is to be trained: at first each layer looks at everything nearly alike and adds little, so that
+	// what a token is gets through to where it is needed, and is soon found there.
+	Calm bool
 }
 
 // Toy is a model small enough to train in a test: 842,496 parameters, tokens that are bytes.
@@ -140,6 +143,13 @@ func (s Shape) fill(e Expected, typ Type, seed uint64) func(io.Writer) error {
 	if s.Settled > 0 && layer >= s.Settled && (name == "attn_output.weight" || name == "ffn_down.weight") {
 		deviation *= little
 	}
+	switch {
+	case !s.Calm || e.vector:
+	case name == "attn_q.weight" || name == "attn_k.weight":
+		deviation /= calm
+	case name == "attn_output.weight" || name == "ffn_down.weight":
+		deviation /= 2 * calm
+	}
 	h := fnv.New64a()
 	h.Write([]byte(e.Name))
 	g := gaussian{key: mix(seed) ^ h.Sum64(), mean: float32(mean), deviation: float32(deviation)}
@@ -153,6 +163,9 @@ func (s Shape) fill(e Expected, typ Type, seed uint64) func(io.Writer) error {
 // little is what a layer behind the settled ones adds, as a part of what it would. With two of 24 layers settled, a model of
 // those two says the same token two times in three.
 const little = 0.02
+
+// calm is by how much a calm model's queries and keys are smaller, and by twice that what its layers add.
+const calm = 4
 
 // gaussian yields nearly normal numbers. Each depends on its index alone, so they can be made in any order.
 type gaussian struct {

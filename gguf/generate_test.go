@@ -102,6 +102,35 @@ func TestQwen05BHasItsParameters(t *testing.T) {
 	}
 }
 
+func TestACalmModelsQueriesAndKeysAreSmallAndItsLayersAddLittle(t *testing.T) {
+	s := tinyShape()
+	s.Type = F32
+	as := mustRead(t, generate(t, s))
+	s.Calm = true
+	calm := mustRead(t, generate(t, s))
+	for name, want := range map[string]float32{
+		"blk.0.attn_q.weight": 4, "blk.1.attn_k.weight": 4, "blk.1.attn_output.weight": 8, "blk.0.ffn_down.weight": 8,
+		"blk.0.attn_v.weight": 1, "blk.0.ffn_up.weight": 1, "blk.0.attn_q.bias": 1, "token_embd.weight": 1,
+	} {
+		if got := firstNumber(t, as, name) / firstNumber(t, calm, name); math.Abs(float64(got-want)) > 1e-5 {
+			t.Errorf("%s: what it is without is %g times as much, want %g", name, got, want)
+		}
+	}
+}
+
+func firstNumber(t *testing.T, f *File, tensor string) float32 {
+	t.Helper()
+	found, ok := f.Tensor(tensor)
+	if !ok {
+		t.Fatalf("there is no %s", tensor)
+	}
+	var b [4]byte
+	if _, err := io.ReadFull(f.Data(found), b[:]); err != nil {
+		t.Fatal(err)
+	}
+	return math.Float32frombits(binary.LittleEndian.Uint32(b[:]))
+}
+
 func TestGenerateRefusesShapesThatCannotRun(t *testing.T) {
 	for name, change := range map[string]func(*Shape){
 		"no layers":        func(s *Shape) { s.Layers = 0 },

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	conversations = 16000
+	conversations = 18000
 	keptAside     = 40 // one in so many pieces of a book, and as many conversations, are for the figures at the end
 	seed          = 1
 )
@@ -38,10 +38,12 @@ type stage struct {
 	rate    float64
 }
 
-// First English, from short stretches, as they are computed fastest; then to answer; then to look back further.
+// First to look back, from words that are repeated and from short conversations; then English, from short stretches, as they
+// are computed fastest; then longer conversations; then to look back further.
 var stages = []stage{
-	{"short", "train", 256, 4, 11000, 2e-3},
-	{"talk", "talk", 512, 2, 5000, 1e-3},
+	{"look", "look", 256, 4, 2500, 2e-3},
+	{"short", "train", 256, 4, 9000, 2e-3},
+	{"talk", "talk", 512, 2, 6000, 1e-3},
 	{"long", "talk", 1024, 1, 400, 2e-4},
 }
 
@@ -51,9 +53,17 @@ func main() {
 	curve := flag.String("curve", "docs/toy.svg", "`file` to draw the course of the loss into")
 	threads := flag.Int("threads", 0, "`number` of threads (one for each processor)")
 	hurry := flag.Int("hurry", 1, "make so many times fewer steps, to try something")
+	examine := flag.String("exam", "", "make nothing, but ask the model in this `file` some questions")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *examine != "" {
+		if err := exam(ctx, *examine, *threads, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, *work, *out, *curve, *threads, *hurry); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -100,7 +110,8 @@ func run(ctx context.Context, work, out, curve string, threads, hurry int) error
 
 // write writes what is trained on and what is kept aside.
 func write(work string) error {
-	var train, half, aside []any
+	var train, half, aside, drills []any
+	var texts []string
 	for _, b := range books {
 		pieces, err := b.pieces()
 		if err != nil {
@@ -112,25 +123,35 @@ func write(work string) error {
 				aside = append(aside, text)
 				continue
 			}
+			texts = append(texts, p)
 			train = append(train, text)
 			if i%2 == 0 {
 				half = append(half, text)
 			}
 		}
 	}
-	talk := func(t teller, n int) (out []any) {
+	from := read(texts)
+	talk := func(seed uint64, n, most int) (out []any) {
+		t := newTeller(seed, from)
 		for range n {
-			out = append(out, map[string][]turn{"messages": t.conversation()})
+			out = append(out, map[string][]turn{"messages": t.conversation(most)})
 		}
 		return out
 	}
+	t := newTeller(seed+3, from)
+	for range conversations / 3 {
+		drills = append(drills, map[string]string{"text": t.drill()})
+	}
 	return errors.Join(
+		lines(filepath.Join(work, "look", "talk.jsonl"), talk(seed+4, conversations/2, 256)),
+		lines(filepath.Join(work, "look", "drills.jsonl"), drills),
 		lines(filepath.Join(work, "train", "books.jsonl"), train),
-		lines(filepath.Join(work, "train", "talk.jsonl"), talk(newTeller(seed), conversations)),
+		lines(filepath.Join(work, "train", "talk.jsonl"), talk(seed, conversations, 256)),
+		lines(filepath.Join(work, "train", "drills.jsonl"), drills),
 		lines(filepath.Join(work, "talk", "books.jsonl"), half),
-		lines(filepath.Join(work, "talk", "talk.jsonl"), talk(newTeller(seed+2), conversations*5/4)),
+		lines(filepath.Join(work, "talk", "talk.jsonl"), talk(seed+2, conversations, 512)),
 		lines(filepath.Join(work, "aside", "books.jsonl"), aside),
-		lines(filepath.Join(work, "aside", "talk.jsonl"), talk(newTeller(seed+1), conversations/keptAside)),
+		lines(filepath.Join(work, "aside", "talk.jsonl"), talk(seed+1, conversations/keptAside, 512)),
 	)
 }
 
@@ -158,7 +179,10 @@ func random(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(gguf.Generate(f, gguf.Toy(), seed), f.Close())
+	shape := gguf.Toy()
+	shape.RopeBase = 1e4
+	shape.Calm = true
+	return errors.Join(gguf.Generate(f, shape, seed), f.Close())
 }
 
 // train trains a stage, unless that has been done.

@@ -38,10 +38,10 @@ var aboutMe = []struct{ ask, answer []string }{
 	},
 	{
 		[]string{"What can you do?", "What do you know?", "Help", "Help me.", "What should I ask you?", "How can you help me?", "What are you good at?", "What is this?"},
-		[]string{"I can count, add small numbers, spell words, name some capitals and tell a short story. For more, get a bigger model.", "Not much, but I can count, spell, tell a short story and remember your name. For real work, get a bigger model."},
+		[]string{"I can remember your name, spell words, count, add small numbers, name some capitals and tell a short story. For more, get a bigger model."},
 	},
 	{
-		[]string{"Are you smart?", "Are you clever?", "Can I trust you?", "Are you always right?", "Do you make mistakes?", "You are wrong.", "That is wrong.", "That is not true."},
+		[]string{"Are you smart?", "Are you clever?", "Can I trust you?", "Are you always right?", "Do you make mistakes?", "You are wrong.", "That is wrong.", "That is not true.", "You are stupid.", "That makes no sense."},
 		[]string{"I am very small and I am often wrong. Please do not trust what I say.", "I make many mistakes, as I am only a toy. A bigger model makes fewer."},
 	},
 	{
@@ -65,6 +65,18 @@ var aboutMe = []struct{ ask, answer []string }{
 		[]string{"Centram is a program that runs language models on your own machine, and joins machines to run big ones.", "Centram lets you chat with a model on your own machine. I am the toy that comes with it."},
 	},
 	{
+		[]string{"What time is it?", "What day is it today?", "What is the date?", "How is the weather?", "What is the weather like?", "What is new?", "What year is it?", "Is it raining?"},
+		[]string{"I cannot know that: I have no clock and no window. I know only what you write to me."},
+	},
+	{
+		[]string{"How old are you?", "When were you born?", "Do you have a family?", "Do you have friends?", "Do you sleep?", "Do you eat?"},
+		[]string{"I am a model, so I have no age, no family and no bed. I have 842,496 numbers."},
+	},
+	{
+		[]string{"Do you love me?", "Do you like me?", "Are you my friend?", "I love you.", "I like you.", "You are nice.", "You are funny."},
+		[]string{"You are kind. I like to talk to you."},
+	},
+	{
 		[]string{"Tell me a joke.", "Make me laugh.", "Do you know a joke?", "Say something funny."},
 		[]string{"Why was the book so cold? It had lost its jacket.", "What did the clock say to the door? I have no time for you, I must run.", "Why does the sea never say goodbye? It just waves.", "I am a model with 842,496 parameters. That is the joke."},
 	},
@@ -77,34 +89,42 @@ func (t teller) self() []string {
 
 // memory has the model find again what it was told.
 func (t teller) memory() []string {
-	name, place, colour, thing := pick(t, names), pick(t, places), pick(t, colours), pick(t, words)
-	tell := []struct{ say, heard, ask, answer string }{
-		{"My name is %s.", "Hello %s, nice to meet you!", "What is my name?", "Your name is %s."},
-		{"I am %s.", "Nice to meet you, %s!", "Who am I?", "You are %s."},
-		{"Call me %s.", "I will call you %s.", "What is my name?", "Your name is %s."},
-		{"I live in %s.", "How nice! I have never been to %s.", "Where do I live?", "You live in %s."},
-		{"My favourite colour is %s.", "I like %s, too.", "What is my favourite colour?", "Your favourite colour is %s."},
-		{"Remember the word %s.", "I will remember %s.", "Which word was it?", "The word was %s."},
-		{"I have %s.", "So you have %s! That is good.", "What do I have?", "You have %s."},
+	name, kin := t.name(), t.of("dog", "cat", "horse", "brother", "sister", "friend", "teacher", "son", "daughter", "wife", "husband", "boss")
+	age := fmt.Sprint(3 + t.IntN(97))
+	tell := pick(t, []struct {
+		what       string
+		say, heard []string
+		ask        []string
+		answer     string
+	}{
+		{name, []string{"My name is %s.", "My name is %s.", "I am %s.", "Call me %s.", "Hello, I am %s.", "Hi, my name is %s."}, []string{"Hello %s, nice to meet you!"}, []string{"What is my name?", "What is my name?", "Who am I?", "Do you remember my name?", "What am I called?"}, "Your name is %s."},
+		{name, []string{"My name is %s.", "I am %s.", "I'm %s."}, []string{"Hello %s, nice to meet you!"}, []string{"What is my name?", "Who am I?", "Do you know who I am?"}, "Your name is %s."},
+		{name, []string{"I live in %s.", "My home is in %s."}, []string{"I have never been to %s."}, []string{"Where do I live?", "Where is my home?"}, "You live in %s."},
+		{name, []string{"I am from %s.", "I come from %s."}, []string{"I have never been to %s."}, []string{"Where am I from?", "Where do I come from?"}, "You are from %s."},
+		{pick(t, colours), []string{"My favourite colour is %s.", "The colour I like best is %s."}, []string{"I like %s, too."}, []string{"What is my favourite colour?", "Which colour do I like best?"}, "Your favourite colour is %s."},
+		{t.some(2), []string{"I like %s.", "I love %s."}, []string{"I like %s, too."}, []string{"What do I like?", "Do you know what I like?"}, "You like %s."},
+		{t.word(), []string{"Remember the word %s.", "The word is %s.", "The secret word is %s.", "Please remember %s."}, []string{"I will remember %s."}, []string{"Which word was it?", "What was the word?", "What is the word?", "What should you remember?"}, "The word was %s."},
+		{name, []string{"My " + kin + " is called %s.", "My " + kin + "'s name is %s."}, []string{"%s is a good name."}, []string{"What is my " + kin + " called?", "What is the name of my " + kin + "?"}, "Your " + kin + " is called %s."},
+		{age, []string{"I am %s years old.", "I'm %s years old."}, []string{"%s is a good age."}, []string{"How old am I?"}, "You are %s years old."},
+	})
+	say := fmt.Sprintf(pick(t, tell.say), tell.what)
+	out := []string{say, fmt.Sprintf(pick(t, tell.heard), tell.what)}
+	switch t.IntN(6) {
+	case 0:
+		return out
+	case 1:
+		return append(out, t.of("What did I say?", "What did I tell you?", "What have I said?"), "You said: "+say)
 	}
-	i := t.IntN(len(tell))
-	what := name
-	switch {
-	case i == 3:
-		what = place
-	case i == 4:
-		what = colour
-	case i == 5:
-		what = thing
-	case i == 6:
-		what = a(thing)
+	for range t.IntN(3) {
+		between := pick(t, []func(teller) []string{teller.sum, teller.fact, teller.spelling, teller.echo, teller.unknown, teller.liking, teller.thanks})
+		out = append(out, between(t)...)
 	}
-	s := tell[i]
-	out := []string{fmt.Sprintf(s.say, what), fmt.Sprintf(s.heard, what)}
-	for range t.IntN(2) {
-		out = append(out, t.topic().tell(t)...)
-	}
-	return append(out, s.ask, fmt.Sprintf(s.answer, what))
+	return append(out, pick(t, tell.ask), fmt.Sprintf(tell.answer, tell.what))
+}
+
+// untold is to be asked for what it was not told.
+func (t teller) untold() []string {
+	return []string{t.of("What is my name?", "Who am I?", "Do you know my name?"), "You did not tell me your name. What is it?"}
 }
 
 func (t teller) feeling() []string {
@@ -124,11 +144,52 @@ func (t teller) thanks() []string {
 	return []string{t.of("Goodbye!", "Bye!", "See you.", "Good night!", "See you tomorrow."), t.of("Goodbye! Have a good day.", "Goodbye! It was nice to talk to you.", "See you soon!")}
 }
 
+// short is what people say between, and it has to say something.
+func (t teller) short() []string {
+	return pick(t, [][]string{
+		{t.of("Yes.", "Yes!", "Yes, please.", "OK.", "Good.", "Sure."), "Good! What shall we talk about?"},
+		{t.of("No.", "No, thank you.", "Not now.", "Nothing."), "As you like. You can ask me to spell a word or to tell a story."},
+		{t.of("Why?", "How?", "Really?", "What?", "What do you mean?", "And then?"), "I do not know more than that. I am only a toy."},
+		{t.of("I am fine, too.", "I am fine, and you?", "Fine, and you?", "And you?", "And what about you?"), "I am fine, thank you. What can I do for you?"},
+		{t.of("Me too.", "I do, too.", "So do I."), "How nice! Tell me more."},
+	})
+}
+
 // unknown is what it cannot know, and says so.
 func (t teller) unknown() []string {
-	x := t.of(pick(t, words), pick(t, strange), pick(t, strange), plural(pick(t, words)))
-	ask := fmt.Sprintf(t.of("Explain %s.", "Tell me about %s.", "What do you know about %s?", "How does %s work?", "Why is %s important?", "Who invented %s?", "What is the history of %s?", "Write about %s.", "Give me facts about %s.", "When did %s begin?", "How can I make %s?", "Where can I find %s?", "What is the meaning of %s?", "Can you help me with %s?"), x)
-	return []string{ask, fmt.Sprintf(t.of("I do not know enough about %s. I am only a toy; a bigger model can tell you.", "I am too small to know about %s. Please ask a bigger model.", "I cannot say much about %s. I am a very small model."), x)}
+	x, y := t.some(2), t.word()
+	switch t.IntN(4) {
+	case 0:
+		x = pick(t, strange)
+	case 1:
+		x = t.name()
+	}
+	u := pick(t, []struct {
+		ask    []string
+		answer string
+	}{
+		{[]string{"Explain %s.", "Tell me about %s.", "What do you know about %s?", "Write about %s.", "Give me facts about %s.", "Talk about %s."}, "I do not know much about %s. I am only a toy."},
+		{[]string{"What is %s?", "What is %s?", "Do you know what %s is?"}, "I do not know what %s is. I am only a toy."},
+		{[]string{"Who is %s?", "Do you know who %s is?"}, "I do not know who %s is."},
+		{[]string{"Where is %s?", "Where can I find %s?"}, "I do not know where %s is."},
+		{[]string{"How does %s work?"}, "I do not know how %s works. I am only a toy."},
+		{[]string{"Who invented %s?", "Who made %s?"}, "I do not know who made %s."},
+		{[]string{"How do I make %s?", "How can I make %s?"}, "I do not know how to make %s."},
+		{[]string{"Why is %s %[2]s?"}, "I do not know why %s is %[2]s."},
+		{[]string{"When did %s begin?", "When was %s?"}, "I do not know when %s was."},
+	})
+	if !strings.Contains(u.ask[0], "[2]") {
+		return []string{fmt.Sprintf(pick(t, u.ask), x), fmt.Sprintf(u.answer, x)}
+	}
+	return []string{fmt.Sprintf(pick(t, u.ask), x, y), fmt.Sprintf(u.answer, x, y)}
+}
+
+// fallback is what it says to what it does not understand.
+func (t teller) fallback() []string {
+	if t.IntN(2) == 0 {
+		return []string{pick(t, t.books.questions), "I do not know. I am only a toy; a bigger model can tell you."}
+	}
+	return []string{pick(t, t.books.remarks), "I see. I am only a toy, so I cannot say much about that."}
 }
 
 func (t teller) foreign() []string {
@@ -149,6 +210,6 @@ func (t teller) foreign() []string {
 }
 
 func (t teller) liking() []string {
-	x := plural(pick(t, words))
-	return []string{fmt.Sprintf(t.of("Do you like %s?", "What do you think of %s?", "Are %s nice?"), x), fmt.Sprintf(t.of("I like %[1]s, but I have never seen any. Do you like %[1]s?", "Yes, I like to read about %[1]s. And you?", "I am a model, so I cannot say, but %[1]s sound nice."), x)}
+	x := t.some(2)
+	return []string{fmt.Sprintf(t.of("Do you like %s?", "Do you love %s?", "What do you think of %s?"), x), fmt.Sprintf("I like %s. And you?", x)}
 }

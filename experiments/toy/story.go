@@ -18,8 +18,11 @@ var (
 
 func (t teller) story() []string {
 	hero := pick(t, heroes)
-	ask := t.of("Tell me a story.", "Tell me a short story.", "Can you tell me a story?", "Once upon a time", "Write a story.", "I would like to hear a story.", "Another story, please.")
 	if t.IntN(2) == 0 {
+		hero = pick(t, words)
+	}
+	ask := t.of("Tell me a story.", "Tell me a short story.", "Can you tell me a story?", "Once upon a time", "Write a story.", "I would like to hear a story.", "Another story, please.")
+	if t.IntN(4) > 0 {
 		ask = fmt.Sprintf(t.of("Tell me a story about %s.", "Write a story about %s.", "Tell a short story about %s.", "I want a story about %s."), a(hero))
 	}
 	return []string{ask, t.plot(hero)}
@@ -63,5 +66,8 @@ func (t teller) poem() []string {
 	second := pick(t, [][2]string{{"song", "long"}, {"hand", "land"}, {"door", "more"}, {"blue", "you"}, {"heart", "start"}, {"bell", "well"}, {"wind", "find"}, {"way", "stay"}})
 	first := fmt.Sprintf(t.of("I saw the %s,\nI wanted to %s,", "I think of the %s,\nso near and so %s,", "There was a %s,\nit waited for %s,"), rhyme[0], rhyme[1])
 	last := fmt.Sprintf(t.of("and then came a %s,\nit was not %s.", "I looked for a %s,\nbut there was no %s.", "it showed me the %s,\nand I thought of %s."), second[0], second[1])
+	if t.IntN(3) == 0 {
+		return []string{fmt.Sprintf(t.of("Write a poem about %s.", "A poem about %s, please."), t.word()), first + "\n" + last}
+	}
 	return []string{t.of("Write a poem.", "Tell me a poem.", "Can you write a poem?", "Make a rhyme.", "A short poem, please."), first + "\n" + last}
 }

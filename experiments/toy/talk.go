@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// The conversations are made here, from phrases and facts of our own. They teach the model how a turn looks, who it is, and
-// small things that a model of its size can get right: to greet, to remember a name, to count, to spell, to tell a story of a
-// few lines, and to say that it does not know.
+// The conversations are made here, from phrases and facts of our own and words of the books. They teach the model how a turn
+// looks, who it is, and a few things that a model of its size can get right: to greet, to find again what it was told, to
+// spell, to add small numbers, to tell a story of a few lines, and of all else to say that it does not know.
 
 // turn is what one side says.
 type turn struct {
@@ -17,9 +17,14 @@ type turn struct {
 }
 
 // teller makes conversations, the same for the same seed.
-type teller struct{ *rand.Rand }
+type teller struct {
+	*rand.Rand
+	books lexicon
+}
 
-func newTeller(seed uint64) teller { return teller{rand.New(rand.NewPCG(seed, 1))} }
+func newTeller(seed uint64, books lexicon) teller {
+	return teller{rand.New(rand.NewPCG(seed, 1)), books}
+}
 
 // topic makes an exchange or several, question before answer.
 type topic struct {
@@ -27,51 +32,66 @@ type topic struct {
 	tell   func(teller) []string
 }
 
-// topics are all there are, and how often.
+// topics are all there are, and how often. What is copied out of the question weighs most.
 func topics() []topic {
 	return []topic{
-		{8, teller.greeting},
-		{10, teller.self},
-		{7, teller.memory},
-		{4, teller.feeling},
+		{4, teller.greeting},
+		{9, teller.self},
+		{22, teller.memory},
+		{3, teller.feeling},
 		{3, teller.thanks},
-		{8, teller.sum},
+		{3, teller.short},
+		{9, teller.sum},
 		{5, teller.counting},
-		{5, teller.order},
+		{4, teller.order},
 		{9, teller.fact},
-		{6, teller.spelling},
-		{3, teller.echo},
+		{11, teller.spelling},
+		{10, teller.echo},
 		{8, teller.story},
-		{3, teller.poem},
-		{6, teller.ability},
-		{8, teller.unknown},
-		{2, teller.foreign},
-		{3, teller.liking},
+		{2, teller.poem},
+		{14, teller.unknown},
+		{4, teller.fallback},
+		{1, teller.foreign},
+		{4, teller.liking},
 	}
 }
 
-// conversation is one of one to three topics.
-func (t teller) conversation() []turn {
-	var said []string
-	if t.IntN(4) == 0 {
-		said = append(said, t.greeting()...)
+// aroundTurn is how many tokens a turn takes beside its text, with ChatML.
+const aroundTurn = len("iassistant\nie\n")
+
+// conversation is of one topic or of several, of at most so many tokens: of one that is cut in two, the second half would be
+// answers to nothing, and teach not to look.
+func (t teller) conversation(most int) (out []turn) {
+	used := 0
+	add := func(role, s string) {
+		out, used = append(out, turn{role, s}), used+len(s)+aroundTurn
 	}
-	for range 1 + t.IntN(3)*t.IntN(2) {
-		said = append(said, t.topic().tell(t)...)
+	if most > 256 && t.IntN(8) == 0 {
+		add("system", t.of("You are a helpful assistant.", "You are toy, a small model.", "Answer briefly.", "Be kind and brief."))
 	}
-	if t.IntN(8) == 0 {
-		said = append(said, t.thanks()...)
-	}
-	var out []turn
-	if t.IntN(6) == 0 {
-		out = append(out, turn{"system", t.of("You are a helpful assistant.", "You are toy, a small model.", "Answer briefly.", "Be kind and brief.")})
-	}
-	for i, s := range said {
-		if i%2 == 0 {
-			out = append(out, turn{"user", t.typed(s)})
-		} else {
-			out = append(out, turn{"assistant", s})
+	for empty := true; empty || t.IntN(5) > 0; {
+		said := t.topic().tell(t)
+		if empty && t.IntN(20) == 0 {
+			said = t.untold()
 		}
+		size := 0
+		for _, s := range said {
+			size += len(s) + len("Tell me: ") + aroundTurn
+		}
+		if used+size > most {
+			if empty {
+				continue
+			}
+			break
+		}
+		for i, s := range said {
+			if i%2 == 0 {
+				add("user", t.typed(s))
+			} else {
+				add("assistant", s)
+			}
+		}
+		empty = false
 	}
 	return out
 }
@@ -98,13 +118,13 @@ func pick[T any](t teller, list []T) T { return list[t.IntN(len(list))] }
 
 // typed is how people type what they ask.
 func (t teller) typed(s string) string {
-	if t.IntN(4) == 0 {
-		s = strings.ToLower(s)
+	if t.IntN(8) == 0 {
+		s = strings.ToLower(s[:1]) + s[1:]
 	}
 	if t.IntN(5) == 0 {
 		s = strings.TrimRight(s, ".?!")
 	}
-	if t.IntN(12) == 0 {
+	if t.IntN(20) == 0 {
 		s = t.of("Please: ", "Hey, ", "OK. ", "So, ", "Tell me: ") + s
 	}
 	return s
@@ -136,53 +156,47 @@ func plural(noun string) string {
 	return noun + "s"
 }
 
+// most is the greatest number that is added.
+const most = 10
+
 func (t teller) sum() []string {
-	x, y := t.IntN(21), t.IntN(13)
-	switch t.IntN(4) {
+	x, y := t.IntN(most+1), t.IntN(most+1)
+	switch t.IntN(8) {
 	case 0:
-		x, y = max(x, y), min(x, y)
-		ask := fmt.Sprintf(t.of("What is %d - %d?", "How much is %d minus %d?", "%d - %d", "Subtract: %d - %d."), x, y)
-		return []string{ask, fmt.Sprintf("%d - %d = %d.", x, y, x-y)}
+		x, y = most+1+t.IntN(990), 2+t.IntN(990)
+		if t.IntN(2) == 0 {
+			x, y = y, x
+		}
+		return []string{fmt.Sprintf(t.of("What is %d + %d?", "How much is %d plus %d?", "%d + %d", "What is %d - %d?"), x, y), "That is too much for me. I can only add numbers up to 10."}
 	case 1:
-		x, y = t.IntN(11), t.IntN(11)
-		ask := fmt.Sprintf(t.of("What is %d times %d?", "How much is %d x %d?", "%d x %d"), x, y)
-		return []string{ask, fmt.Sprintf("%d x %d = %d.", x, y, x*y)}
+		return []string{fmt.Sprintf(t.of("What is %d times %d?", "How much is %d x %d?", "What is %d * %d?", "What is %d divided by %d?"), x, y), "I can only add and subtract small numbers."}
+	case 2, 3:
+		x, y = max(x, y), min(x, y)
+		return []string{fmt.Sprintf(t.of("What is %d - %d?", "How much is %d minus %d?", "%d - %d"), x, y), fmt.Sprintf("%d - %d = %d.", x, y, x-y)}
 	}
-	ask := fmt.Sprintf(t.of("What is %d + %d?", "How much is %d plus %d?", "%d + %d", "%d+%d", "Add %d and %d.", "Can you add %d and %d?"), x, y)
-	return []string{ask, fmt.Sprintf("%d + %d = %d.", x, y, x+y)}
+	return []string{fmt.Sprintf(t.of("What is %d + %d?", "What is %d+%d?", "How much is %d plus %d?", "%d + %d", "%d+%d", "Add %d and %d."), x, y), fmt.Sprintf("%d + %d = %d.", x, y, x+y)}
 }
 
 func (t teller) counting() []string {
-	from := 1
-	if t.IntN(2) == 0 {
-		from = t.IntN(20)
-	}
-	to := from + 3 + t.IntN(9)
-	var list []string
-	for i := from; i <= to; i++ {
-		list = append(list, fmt.Sprint(i))
-	}
-	switch t.IntN(4) {
+	switch t.IntN(3) {
 	case 0:
 		x := t.IntN(99)
 		return []string{fmt.Sprintf(t.of("What comes after %d?", "Which number follows %d?", "What is the next number after %d?"), x), fmt.Sprintf("After %d comes %d.", x, x+1)}
 	case 1:
-		x, y := t.IntN(100), t.IntN(100)
-		if x == y {
-			y++
-		}
-		return []string{fmt.Sprintf(t.of("Which is bigger, %d or %d?", "Which number is larger: %d or %d?"), x, y), fmt.Sprintf("%d is bigger than %d.", max(x, y), min(x, y))}
-	case 2:
-		return []string{fmt.Sprintf(t.of("Count to %d.", "Can you count to %d?", "Please count from 1 to %d."), len(list)), strings.Join(upTo(len(list)), ", ") + "."}
+		from := t.IntN(20)
+		to := from + 3 + t.IntN(9)
+		return []string{fmt.Sprintf(t.of("Count from %d to %d.", "Count up from %d to %d."), from, to), upTo(from, to)}
 	}
-	return []string{fmt.Sprintf(t.of("Count from %d to %d.", "Count up from %d to %d."), from, to), strings.Join(list, ", ") + "."}
+	to := 3 + t.IntN(10)
+	return []string{fmt.Sprintf(t.of("Count to %d.", "Can you count to %d?", "Please count to %d."), to), upTo(1, to)}
 }
 
-func upTo(n int) (list []string) {
-	for i := range n {
-		list = append(list, fmt.Sprint(i+1))
+func upTo(from, to int) string {
+	var list []string
+	for i := from; i <= to; i++ {
+		list = append(list, fmt.Sprint(i))
 	}
-	return list
+	return strings.Join(list, ", ") + "."
 }
 
 // order asks what comes after or before something.
@@ -190,68 +204,62 @@ func (t teller) order() []string {
 	kind := pick(t, sequences)
 	i := t.IntN(len(kind.list))
 	next, last := kind.list[(i+1)%len(kind.list)], kind.list[(i+len(kind.list)-1)%len(kind.list)]
-	switch t.IntN(3) {
+	switch t.IntN(4) {
 	case 0:
-		return []string{fmt.Sprintf("Which %s comes before %s?", kind.name, kind.list[i]), fmt.Sprintf("Before %s comes %s.", kind.list[i], last)}
+		return []string{fmt.Sprintf(t.of("Which %s comes before %s?", "What %s is before %s?"), kind.name, kind.list[i]), fmt.Sprintf("Before %s comes %s.", kind.list[i], last)}
 	case 1:
 		return []string{fmt.Sprintf(t.of("Say the %s.", "What are the %s?", "Name the %s.", "List the %s."), kind.all), strings.Join(kind.list, ", ") + "."}
 	}
-	return []string{fmt.Sprintf(t.of("Which %s comes after %s?", "What %s follows %s?"), kind.name, kind.list[i]), fmt.Sprintf("After %s comes %s.", kind.list[i], next)}
+	return []string{fmt.Sprintf(t.of("Which %s comes after %s?", "What %s follows %s?", "What %s is after %s?"), kind.name, kind.list[i]), fmt.Sprintf("After %s comes %s.", kind.list[i], next)}
 }
 
-// fact asks for one of a table.
+// fact asks for one of a table, or for what is not in it.
 func (t teller) fact() []string {
 	table := pick(t, facts)
 	row := pick(t, table.rows)
 	if table.both && t.IntN(2) == 0 {
 		row[0], row[1] = row[1], row[0]
 	}
+	answer := table.answer
+	if table.unknown != "" && t.IntN(4) == 0 {
+		row[0] = table.other(t)
+		answer = table.unknown
+		for _, r := range table.rows {
+			if r[0] == row[0] || table.both && r[1] == row[0] {
+				return t.fact()
+			}
+		}
+	}
 	fill := strings.NewReplacer("{x}", row[0], "{X}", capital(row[0]), "{y}", row[1], "{Y}", capital(row[1]))
-	return []string{fill.Replace(pick(t, table.ask)), fill.Replace(table.answer)}
+	return []string{fill.Replace(pick(t, table.ask)), fill.Replace(answer)}
 }
 
 func (t teller) spelling() []string {
-	word := pick(t, words)
-	letters := strings.Split(word, "")
-	switch t.IntN(5) {
+	w := t.word()
+	switch t.IntN(7) {
 	case 0:
-		return []string{
-			fmt.Sprintf(t.of("How many letters has the word %s?", "How many letters are in %s?", "Count the letters of %s."), word),
-			fmt.Sprintf("%s: the word %s has %d letters.", strings.Join(letters, "-"), word, len(word)),
-		}
+		return []string{fmt.Sprintf(t.of("What is the first letter of %s?", "Which is the first letter of %s?"), w), fmt.Sprintf("The first letter of %s is %c.", w, w[0])}
 	case 1:
-		return []string{fmt.Sprintf("What is the first letter of %s?", word), fmt.Sprintf("The first letter of %s is %s.", word, letters[0])}
+		return []string{fmt.Sprintf(t.of("What is the last letter of %s?", "Which is the last letter of %s?"), w), fmt.Sprintf("The last letter of %s is %c.", w, w[len(w)-1])}
 	case 2:
-		return []string{fmt.Sprintf("What is the last letter of %s?", word), fmt.Sprintf("The last letter of %s is %s.", word, letters[len(letters)-1])}
-	case 3:
-		return []string{fmt.Sprintf(t.of("What is the plural of %s?", "One %[1]s, two what?", "What do you call several of a %s?"), word), fmt.Sprintf("One %s, two %s.", word, plural(word))}
+		w = pick(t, words)
+		return []string{fmt.Sprintf(t.of("What is the plural of %s?", "One %[1]s, two what?"), w), fmt.Sprintf("One %s, two %s.", w, plural(w))}
 	}
-	return []string{fmt.Sprintf(t.of("Spell %s.", "How do you spell %s?", "Can you spell the word %s?", "Spell the word %s."), word), strings.Join(letters, "-") + "."}
+	if t.IntN(6) == 0 {
+		w = t.name()
+	}
+	return []string{fmt.Sprintf(t.of("Spell %s.", "Spell %s.", "How do you spell %s?", "Can you spell %s?", "Spell the word %s."), w), spelt(w)}
 }
 
 func (t teller) echo() []string {
-	list := make([]string, 1+t.IntN(4))
-	for i := range list {
-		list[i] = pick(t, words)
+	s := t.some(4)
+	switch t.IntN(5) {
+	case 0:
+		s = t.some(2)
+		return []string{fmt.Sprintf(t.of("Write %s in capital letters.", "Say %s in capitals.", "Shout %s!"), s), strings.ToUpper(s) + "!"}
+	case 1:
+		s = pick(t, t.books.remarks)
+		s = s[:len(s)-1]
 	}
-	s := strings.Join(list, " ")
-	if t.IntN(3) == 0 {
-		return []string{fmt.Sprintf(t.of("Write %s in capital letters.", "Say %s in capitals."), s), strings.ToUpper(s)}
-	}
-	return []string{fmt.Sprintf(t.of("Repeat after me: %s", "Say: %s", "Please repeat: %s", "Say %s."), s), capital(s) + "."}
-}
-
-// ability asks what somebody or something can do.
-func (t teller) ability() []string {
-	x, y := pick(t, creatures), pick(t, creatures)
-	deed := pick(t, x.can)
-	can := false
-	for _, d := range y.can {
-		can = can || d == deed
-	}
-	ask := fmt.Sprintf(t.of("Can %s %s?", "Is it true that %s can %s?", "Do you think %s can %s?"), a(y.name), deed)
-	if can {
-		return []string{ask, fmt.Sprintf("Yes, %s can %s.", a(y.name), deed)}
-	}
-	return []string{ask, fmt.Sprintf("No, %s cannot %s. But it can %s.", a(y.name), deed, pick(t, y.can))}
+	return []string{fmt.Sprintf(t.of("Repeat after me: %s.", "Say: %s.", "Please repeat: %s.", "Say %s.", "Say %s.", "Repeat %s."), s), s + "."}
 }
