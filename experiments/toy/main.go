@@ -42,8 +42,8 @@ type stage struct {
 // are computed fastest; then longer conversations; then to look back further.
 var stages = []stage{
 	{"look", "look", 256, 4, 2500, 2e-3},
-	{"short", "train", 256, 4, 9000, 2e-3},
-	{"talk", "talk", 512, 2, 6000, 1e-3},
+	{"short", "train", 256, 4, 10500, 2e-3},
+	{"talk", "talk", 512, 2, 8000, 1e-3},
 	{"long", "talk", 1024, 1, 400, 2e-4},
 }
 
@@ -110,7 +110,7 @@ func run(ctx context.Context, work, out, curve string, threads, hurry int) error
 
 // write writes what is trained on and what is kept aside.
 func write(work string) error {
-	var train, half, aside, drills []any
+	var train, half, aside, drills, sums []any
 	var texts []string
 	for _, b := range books {
 		pieces, err := b.pieces()
@@ -142,6 +142,10 @@ func write(work string) error {
 	for range conversations / 3 {
 		drills = append(drills, map[string]string{"text": t.drill()})
 	}
+	t = newTeller(seed+5, from)
+	for range conversations / 12 {
+		sums = append(sums, map[string]string{"text": t.sums()})
+	}
 	return errors.Join(
 		lines(filepath.Join(work, "look", "talk.jsonl"), talk(seed+4, conversations/2, 256)),
 		lines(filepath.Join(work, "look", "drills.jsonl"), drills),
@@ -150,6 +154,7 @@ func write(work string) error {
 		lines(filepath.Join(work, "train", "drills.jsonl"), drills),
 		lines(filepath.Join(work, "talk", "books.jsonl"), half),
 		lines(filepath.Join(work, "talk", "talk.jsonl"), talk(seed+2, conversations, 512)),
+		lines(filepath.Join(work, "talk", "sums.jsonl"), sums),
 		lines(filepath.Join(work, "aside", "books.jsonl"), aside),
 		lines(filepath.Join(work, "aside", "talk.jsonl"), talk(seed+1, conversations/keptAside, 512)),
 	)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -135,6 +136,20 @@ func (t teller) drill() string {
 		all := strings.Join(list, " ") + t.of(". ", ", ", "! ")
 		for b.Len() < enough {
 			b.WriteString(all)
+		}
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// sums is a text of many, since each answer of a conversation holds but one or two bytes of what there is to know of them.
+func (t teller) sums() string {
+	var b strings.Builder
+	for b.Len() < 225 {
+		x, y := t.IntN(most+1), t.IntN(most+1)
+		if t.IntN(3) == 0 {
+			fmt.Fprintf(&b, "%d - %d = %d. ", max(x, y), min(x, y), max(x, y)-min(x, y))
+		} else {
+			fmt.Fprintf(&b, "%d + %d = %d. ", x, y, x+y)
 		}
 	}
 	return strings.TrimSpace(b.String())
