@@ -74,6 +74,9 @@ func (t teller) conversation(most int) (out []turn) {
 		if empty && t.IntN(20) == 0 {
 			said = t.untold()
 		}
+		if most > 512 {
+			said = t.again(said)
+		}
 		size := 0
 		for _, s := range said {
 			size += len(s) + len("Tell me: ") + aroundTurn
@@ -94,6 +97,19 @@ func (t teller) conversation(most int) (out []turn) {
 		empty = false
 	}
 	return out
+}
+
+// again puts what it still mixes up before the end of its training in the place of some topics.
+func (t teller) again(said []string) []string {
+	switch t.IntN(8) {
+	case 0: // what it is asked first
+		return []string{pick(t, aboutMe[0].ask), pick(t, aboutMe[0].answer)}
+	case 1:
+		return t.self()
+	case 2:
+		return t.factOf(facts[0])
+	}
+	return said
 }
 
 func (t teller) topic() topic {
@@ -214,8 +230,9 @@ func (t teller) order() []string {
 }
 
 // fact asks for one of a table, or for what is not in it.
-func (t teller) fact() []string {
-	table := pick(t, facts)
+func (t teller) fact() []string { return t.factOf(pick(t, facts)) }
+
+func (t teller) factOf(table factTable) []string {
 	row := pick(t, table.rows)
 	if table.both && t.IntN(2) == 0 {
 		row[0], row[1] = row[1], row[0]

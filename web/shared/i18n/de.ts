@@ -124,7 +124,7 @@ export const de: Dictionary = {
   noModelText: 'DETRA spricht mit einem Sprachmodell, das auf deinem Rechner läuft. Hol dir eines für den Anfang:',
   noModelOr: 'Oder füge eine Datei hinzu, die schon da ist',
   onlyToyText:
-    'Es antwortet toy, das sehr kleine Modell, das mit Centram kommt: Es kann auf Englisch grüßen und plaudern, und das meiste, was es sagt, ist falsch. Für richtige Antworten hol dir ein größeres Modell:',
+    'Es antwortet toy, das sehr kleine Modell, das mit Centram kommt: Es kann auf Englisch plaudern, sich einen Namen merken, buchstabieren und kleine Zahlen addieren, und von fast allem anderen weiß es nichts. Für richtige Antworten hol dir ein größeres Modell:',
   recommendedSmall: 'Klein und schnell',
   recommendedUsual: 'Empfohlen',
   recommendedLarge: 'Beste Antworten, viel Speicher',

@@ -130,7 +130,7 @@ export const en = {
   noModelText: 'DETRA talks with a language model that runs on your computer. Get one to begin with:',
   noModelOr: 'Or add a file that is here already',
   onlyToyText:
-    'It is toy that answers, the very small model that comes with Centram: it can greet and make small talk, and most of what it says is wrong. For real answers, get a bigger model:',
+    'It is toy that answers, the very small model that comes with Centram: it can make small talk, remember a name, spell and add small numbers, and of most else it knows nothing. For real answers, get a bigger model:',
   recommendedSmall: 'Small and fast',
   recommendedUsual: 'Recommended',
   recommendedLarge: 'Best answers, much memory',
