@@ -39,7 +39,7 @@ type stage struct {
 }
 
 // First to look back, from words that are repeated and from short conversations; then English, from short stretches, as they
-// are computed fastest; then longer conversations; then to look back further.
+// are computed fastest; then longer conversations; then to look back further, with more of what it still mixes up.
 var stages = []stage{
 	{"look", "look", 256, 4, 2500, 2e-3},
 	{"short", "train", 256, 4, 10500, 2e-3},
