@@ -144,7 +144,7 @@ func (s Shape) fill(e Expected, typ Type, seed uint64) func(io.Writer) error {
 		deviation *= little
 	}
 	switch {
-	case !s.Calm || e.vector:
+	case !s.Calm || e.Vector:
 	case name == "attn_q.weight" || name == "attn_k.weight":
 		deviation /= calm
 	case name == "attn_output.weight" || name == "ffn_down.weight":
