@@ -164,7 +164,7 @@ func (a *app) details(ctx context.Context, model string) (details, error) {
 
 func fileDetails(m server.Model) (details, error) {
 	c, err := models.CheckFile(m.Path)
-	if err != nil {
+	if err != nil && !c.Stage { // a part of a model can be described, although it cannot be run
 		return details{}, err
 	}
 	m.SizeBytes, m.Architecture, m.Parameters, m.Layers = c.SizeBytes, c.Architecture, c.Parameters, c.Layers

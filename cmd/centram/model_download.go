@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -25,10 +26,15 @@ command goes on with it. HF_TOKEN, HF_ENDPOINT, HF_HUB_CACHE and HTTPS_PROXY mea
 		ValidArgsFunction: a.completeCatalogue,
 	}
 	accept := cmd.Flags().Bool("accept-license", false, "agree to the model's license")
+	layers := cmd.Flags().String("layers", "", "get only these `layers`, such as 0-11, into a file of their own, for experiments with parts of models")
+	out := cmd.Flags().String("out", "", "`file` for the layers (NAME-layers-FIRST-LAST.gguf)")
 	asJSON := jsonFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
+		if *layers != "" {
+			return a.downloadLayers(ctx, args[0], *layers, *out, *accept)
+		}
 		return a.download(ctx, args[0], *accept, *asJSON)
 	}
 	return cmd
@@ -79,6 +85,35 @@ func (a *app) download(ctx context.Context, name string, accept, asJSON bool) er
 		}
 	}
 	return nil
+}
+
+// downloadLayers gets a range of a model's layers, which is for no list of models: it answers nobody by itself.
+func (a *app) downloadLayers(ctx context.Context, name, layers, out string, accept bool) error {
+	var r centram.LayerRange
+	if n, err := fmt.Sscanf(layers, "%d-%d", &r.First, &r.End); err != nil || n != 2 || r.First < 0 || r.End < r.First {
+		return usageError{fmt.Errorf("%q are no layers", layers), "They look like 0-11, the first and the last one."}
+	}
+	r.End++
+	orders, err := a.newOrders()
+	if err != nil {
+		return err
+	}
+	m, err := orders.Take(ctx, name, accept)
+	if err != nil {
+		return err
+	}
+	if out == "" {
+		out = fmt.Sprintf("%s-layers-%s.gguf", m.Name, layers)
+	}
+	bar, cfg := a.newProgress(fmt.Sprintf("%s, layers %s", m.Name, layers)), a.fetchConfig()
+	cfg.Dir = filepath.Join(a.cfg.Models, download.Folder)
+	cfg.Tell = func(p download.Progress) { bar.showWith(0, bytesText(p.Done)+" are here") }
+	err = m.FetchLayers(ctx, orders.Hub, r, out, cfg)
+	bar.clear()
+	if err == nil {
+		fmt.Fprintln(a.out, out)
+	}
+	return err
 }
 
 // notAgreed says whether a licence has to be agreed to first.
