@@ -2,7 +2,9 @@
 wants it to be fast: the base frozen, every layer computed again on the way back, the optimiser over all pairs at once. It
 prints a line of JSON with the tokens per second of each step. build/bench runs it beside Centram's trainer.
 
-    train_torch.py [THREADS [STEPS]]
+    train_torch.py [THREADS [STEPS]] [plain]
+
+With plain, nothing is set that Debian's packages do not set by themselves.
 """
 import ctypes
 import json
@@ -10,15 +12,19 @@ import math
 import os
 import sys
 
+PLAIN = "plain" in sys.argv
+NUMBERS = [int(n) for n in sys.argv[1:] if n != "plain"]
+THREADS, STEPS = NUMBERS + [2, 4][len(NUMBERS) :]
+
 # Before torch is loaded. OpenBLAS is to choose its kernels itself. Its threads share the cores with OpenMP's, which by default
 # spin while they wait and so halve the speed. Memory is kept, since fresh pages cost time.
-THREADS, STEPS = [int(n) for n in sys.argv[1:]] + [2, 4][len(sys.argv) - 1 :]
-os.environ.pop("OPENBLAS_CORETYPE", None)
-os.environ.pop("OPENBLAS_L2_SIZE", None)
-os.environ.update(OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS=str(THREADS), OPENBLAS_NUM_THREADS=str(THREADS))
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-ctypes.CDLL(None).mallopt(M_MMAP_MAX, 0)
-ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+if not PLAIN:
+    os.environ.pop("OPENBLAS_CORETYPE", None)
+    os.environ.pop("OPENBLAS_L2_SIZE", None)
+    os.environ.update(OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS=str(THREADS), OPENBLAS_NUM_THREADS=str(THREADS))
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+    ctypes.CDLL(None).mallopt(M_MMAP_MAX, 0)
+    ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 import time
 

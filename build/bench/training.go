@@ -26,18 +26,28 @@ const (
 
 // training measures how fast pairs are trained beside PyTorch, and how much memory that takes.
 func (c config) training(model string) ([]*figure, error) {
-	speed := &figure{Name: "training beside PyTorch " + modelName(model), Reference: "PyTorch F32", Floor: 1.5}
+	plain := &figure{Name: "training beside PyTorch " + modelName(model), Reference: "as installed", Floor: 1.5}
+	tuned := &figure{Name: "training beside PyTorch " + modelName(model), Reference: "tuned by hand", Floor: 1.5}
 	small := &figure{Name: "peak memory of training 0.5b, MB", Reference: "nothing", Most: mostTraining05B}
 	large := &figure{Name: "peak memory of training 3b, MB", Reference: "nothing", Most: mostTraining3B}
 	var all []*figure
-	if c.wants(speed) {
-		if python := withTorch(); python == "" {
-			fmt.Printf("%-32s skipped: no Python here has torch (Debian: apt-get install python3-torch libopenblas0-pthread)\n", speed.Name)
-		} else if err := c.besidePyTorch(speed, model, python); err != nil {
-			return nil, err
-		} else {
-			all = append(all, speed)
+	for _, f := range []*figure{plain, tuned} {
+		var how []string
+		if f == plain {
+			how = []string{"plain"}
 		}
+		if !c.wants(f) {
+			continue
+		}
+		python := withTorch()
+		if python == "" {
+			fmt.Printf("%-32s skipped: no Python here has torch (Debian: apt-get install python3-torch libopenblas0-pthread)\n", f.Name)
+			continue
+		}
+		if err := c.besidePyTorch(f, model, python, how...); err != nil {
+			return nil, err
+		}
+		all = append(all, f)
 	}
 	for _, m := range []struct {
 		*figure
@@ -61,13 +71,13 @@ func (c config) training(model string) ([]*figure, error) {
 	return all, nil
 }
 
-func (c config) besidePyTorch(f *figure, model, python string) error {
+func (c config) besidePyTorch(f *figure, model, python string, how ...string) error {
 	for i := range c.runs {
 		var ours trainingRun
 		var theirs float64
 		err := inTurn(i,
 			func() (err error) { ours, err = c.train(model, trainingSteps); return err },
-			func() (err error) { theirs, err = c.trainWithTorch(python); return err })
+			func() (err error) { theirs, err = c.trainWithTorch(python, how...); return err })
 		if err != nil {
 			return err
 		}
@@ -161,11 +171,12 @@ func withTorch() string {
 	return ""
 }
 
-func (c config) trainWithTorch(python string) (float64, error) {
+func (c config) trainWithTorch(python string, how ...string) (float64, error) {
 	var out struct {
 		Speeds []float64 `json:"tokens_per_second"`
 	}
-	err := runJSON(&out, python, filepath.Join("build", "bench", "train_torch.py"), fmt.Sprint(c.threads), fmt.Sprint(trainingSteps))
+	args := append([]string{filepath.Join("build", "bench", "train_torch.py"), fmt.Sprint(c.threads), fmt.Sprint(trainingSteps)}, how...)
+	err := runJSON(&out, python, args...)
 	if err != nil {
 		return 0, err
 	}
