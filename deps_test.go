@@ -23,7 +23,7 @@ var allowed = map[string]struct {
 	"models":            {[]string{"", "gguf", "store"}, "the library of files does not know who runs them"},
 	"models/catalogue":  {[]string{""}, "a list"},
 	"models/hub":        {[]string{""}, "a server of others: what is done with its files does not matter"},
-	"models/download":   {[]string{"", "gguf", "models/catalogue", "models/hub"}, "files and where they come from: who runs them is above"},
+	"models/download":   {[]string{"", "gguf", "models", "models/catalogue", "models/hub"}, "files and where they come from: who runs them is above"},
 	"models/convert":    {[]string{"", "gguf", "hf"}, "folders to files: no model is run, and no list of models is known"},
 	"models/toy":        {nil, "a file in the program"},
 	"experiments/toy":   {[]string{"", "gguf", "llama", "lora"}, "makes the file of models/toy, and asks it something"},

@@ -42,7 +42,7 @@ func filesOf(path string) ([]file, error) {
 	if !info.Mode().IsRegular() {
 		return nil, centram.Errorf(centram.Invalid, "%s is not a file.", path)
 	}
-	return fingerprint(parts(path)), nil
+	return fingerprint(Parts(path)), nil
 }
 
 // convertible fails with centram.Invalid, and says what to do, if path is what Hugging Face keeps models as.
@@ -57,8 +57,8 @@ func convertible(path string) error {
 		WithHint("A folder from Hugging Face is converted with: centram model import %s", dir)
 }
 
-// parts returns the paths of all files of a model, going by the name of one.
-func parts(path string) []string {
+// Parts returns the paths of all files of a model, going by the name of one.
+func Parts(path string) []string {
 	path = filepath.Clean(path)
 	dir, base := filepath.Split(path)
 	m := partName.FindStringSubmatch(base)

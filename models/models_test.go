@@ -242,7 +242,7 @@ func TestSplitModelsAreOne(t *testing.T) {
 		if filepath.Base(path) != "big-00001-of-00003.gguf" {
 			t.Errorf("checked %s, want the first part", path)
 		}
-		if !present(fingerprint(parts(path))) {
+		if !present(fingerprint(Parts(path))) {
 			return Checked{}, centram.Errorf(centram.NotFound, "A part is missing.")
 		}
 		return Checked{}, nil

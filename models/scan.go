@@ -25,7 +25,7 @@ func (l *Library) scan(ctx context.Context) error {
 		if entry.IsDir() && path != l.Dir && strings.HasPrefix(entry.Name(), ".") {
 			return filepath.SkipDir
 		}
-		if entry.IsDir() || !strings.EqualFold(filepath.Ext(path), ".gguf") || parts(path)[0] != path {
+		if entry.IsDir() || !strings.EqualFold(filepath.Ext(path), ".gguf") || Parts(path)[0] != path {
 			return nil
 		}
 		return l.notice(ctx, path)

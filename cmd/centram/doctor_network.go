@@ -16,7 +16,7 @@ import (
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/identity"
-	"github.com/centram/centram/models/download"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/models/hub"
 	"github.com/centram/centram/server"
 )
@@ -167,7 +167,7 @@ func (d *doctor) hashes(context.Context) verdict {
 	for _, m := range d.models {
 		want := known[filepath.Base(m.Path)]
 		switch {
-		case len(want) == 0 || len(download.PartsOf(m.Path)) > 1: // of split ones there is one digest of all
+		case len(want) == 0 || len(models.Parts(m.Path)) > 1: // of split ones there is one digest of all
 		case m.Digest == "":
 			open++
 		case !slices.Contains(want, m.Digest):

@@ -61,8 +61,8 @@ func (d *daemon) newDownloads(changed func(download.Job)) error {
 	fetch.Near = d.network.near
 	queue, err := download.NewQueue(download.QueueConfig{
 		Hub: orders.Hub, Folder: d.app.cfg.Models, Fetch: fetch, Changed: changed, Log: d.log,
-		Done: func(ctx context.Context, m download.Model, path string) (string, error) {
-			return keep(ctx, d.models, m, path)
+		Done: func(ctx context.Context, _ download.Model, path string) (string, error) {
+			return keep(ctx, d.models, path)
 		},
 	})
 	if err != nil {
@@ -74,14 +74,9 @@ func (d *daemon) newDownloads(changed func(download.Job)) error {
 	return nil
 }
 
-// importer is a list of models to which one can be added.
-type importer interface {
-	Import(ctx context.Context, path, name string) (models.Model, error)
-}
-
 // keep puts a model that has come into the list. In the folder of models it is noticed by itself, perhaps was already, and so
 // has a name.
-func keep(ctx context.Context, l importer, m download.Model, path string) (string, error) {
-	have, err := l.Import(ctx, path, "")
-	return have.Name, err
+func keep(ctx context.Context, l *models.Library, path string) (string, error) {
+	m, err := l.Import(ctx, path, "")
+	return m.Name, err
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/models/catalogue"
 	"github.com/centram/centram/models/download"
 	"github.com/centram/centram/server"
@@ -161,7 +162,7 @@ func (a *app) verify(ctx context.Context, list []server.Model, hashes map[string
 	var all []verified
 	wrong := 0
 	for _, m := range list {
-		for _, path := range download.PartsOf(m.Path) {
+		for _, path := range models.Parts(m.Path) {
 			v := verified{Model: m.Name, File: path, Want: hashes[filepath.Base(path)]}
 			bar := a.newProgress("Hashing " + filepath.Base(path))
 			digest, err := download.Digest(ctx, path, func(done int64) { bar.show(float64(done) / float64(max(m.SizeBytes, 1))) })

@@ -140,33 +140,17 @@ func (a *app) downloadHere(ctx context.Context, name string, accept bool, tell f
 	if have, err := l.library.Resolve(ctx, m.Name); err == nil {
 		return have.Name, nil
 	}
-	cfg, speed := a.fetchConfig(), speedometer{}
+	cfg, speed := a.fetchConfig(), download.Meter{}
 	cfg.Tell = func(p download.Progress) {
 		tell(server.Download{
-			Name: m.Name, Title: m.Title, State: download.Running, Stage: p.Stage, DoneBytes: p.Done, TotalBytes: p.Total, BytesPerSecond: speed.add(p.Done),
+			Name: m.Name, Title: m.Title, State: download.Running, Stage: p.Stage, DoneBytes: p.Done, TotalBytes: p.Total, BytesPerSecond: speed.Add(time.Now(), p.Done),
 		})
 	}
 	path, err := m.Fetch(ctx, orders.Hub, a.cfg.Models, cfg)
 	if err != nil {
 		return "", err
 	}
-	return keep(ctx, l.library, m, path)
-}
-
-// speedometer is how fast something has come on the whole.
-type speedometer struct {
-	began time.Time
-	from  int64
-}
-
-func (s *speedometer) add(done int64) float64 {
-	if s.began.IsZero() || done < s.from {
-		s.began, s.from = time.Now(), done
-	}
-	if took := time.Since(s.began).Seconds(); took > 0.5 {
-		return float64(done-s.from) / took
-	}
-	return 0
+	return keep(ctx, l.library, path)
 }
 
 // downloadThere has the daemon download, and follows it. If this ends first, it is paused.

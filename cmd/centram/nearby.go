@@ -43,7 +43,7 @@ func (n *network) shareModels(ctx context.Context) error {
 			if m.State != models.Ready || known[filepath.Base(m.Path)] == "" {
 				continue
 			}
-			for _, path := range download.PartsOf(m.Path) {
+			for _, path := range models.Parts(m.Path) {
 				if _, err := n.blobs.Link(ctx, path); err != nil && ctx.Err() == nil {
 					n.log.WarnContext(ctx, "A model is not shared", "file", path, "err", err)
 				}

@@ -2,14 +2,12 @@ package download
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/models"
 	"github.com/centram/centram/models/catalogue"
 	"github.com/centram/centram/models/hub"
 )
@@ -32,10 +30,7 @@ func Of(e catalogue.Entry) (Model, error) {
 	return Model{Name: e.Name, Title: e.Title, Repo: e.Repo, Revision: e.Revision, Files: e.Files}, nil
 }
 
-var (
-	address  = regexp.MustCompile(`^([\w.-]+/[\w.-]+)/([\w./ -]+\.gguf)(?:@([\w.-]+))?$`)
-	partName = regexp.MustCompile(`^(.+)-(\d{5})-of-(\d{5})\.gguf$`)
-)
+var address = regexp.MustCompile(`^([\w.-]+/[\w.-]+)/([\w./ -]+\.gguf)(?:@([\w.-]+))?$`)
 
 // IsAddress says whether a text names a file of the hub, as OWNER/REPO/FILE.gguf, perhaps with @REVISION.
 func IsAddress(text string) bool { return address.MatchString(text) }
@@ -47,13 +42,9 @@ func Ask(ctx context.Context, h *hub.Hub, text string) (Model, error) {
 	if m == nil {
 		return Model{}, centram.Errorf(centram.Invalid, "%q names no file of the hub.", text).WithHint("It looks like OWNER/REPO/FILE.gguf")
 	}
-	out := Model{Repo: m[1], Revision: m[3], Name: strings.ToLower(strings.TrimSuffix(filepath.Base(m[2]), ".gguf"))}
-	paths := []string{m[2]}
-	if part := partName.FindStringSubmatch(m[2]); part != nil {
-		out.Name = strings.ToLower(filepath.Base(part[1]))
-		paths = parts(part)
-	}
-	for _, path := range paths {
+	_, repo, _ := strings.Cut(m[1], "/")
+	out := Model{Repo: m[1], Revision: m[3], Name: models.NameFor(m[2], repo)}
+	for _, path := range models.Parts(m[2]) {
 		found, err := h.Head(ctx, hub.File{Repo: out.Repo, Revision: out.Revision, Path: path})
 		if err != nil {
 			return Model{}, err
@@ -69,28 +60,6 @@ func Ask(ctx context.Context, h *hub.Hub, text string) (Model, error) {
 		out.Files = append(out.Files, f)
 	}
 	return out, nil
-}
-
-// PartsOf are the paths of all files of a model, by that of its first.
-func PartsOf(path string) []string {
-	part := partName.FindStringSubmatch(filepath.Base(path))
-	if part == nil {
-		return []string{path}
-	}
-	var all []string
-	for _, name := range parts(part) {
-		all = append(all, filepath.Join(filepath.Dir(path), name))
-	}
-	return all
-}
-
-// parts are the names of all parts, by how one of them matches.
-func parts(part []string) (names []string) {
-	count, _ := strconv.Atoi(part[3])
-	for i := range min(count, 512) {
-		names = append(names, fmt.Sprintf("%s-%05d-of-%s.gguf", part[1], i+1, part[3]))
-	}
-	return names
 }
 
 // Bytes is the number of bytes of a model.
@@ -167,26 +136,4 @@ func (m Model) discard(dir string) error {
 		}
 	}
 	return nil
-}
-
-// meter says how fast something is.
-type meter struct {
-	at   []time.Time
-	done []int64
-}
-
-// window is how long the speed is averaged over.
-const window = 5 * time.Second
-
-// add takes in how far it is now, and returns bytes a second.
-func (m *meter) add(now time.Time, done int64) float64 {
-	m.at, m.done = append(m.at, now), append(m.done, done)
-	for len(m.at) > 2 && now.Sub(m.at[0]) > window {
-		m.at, m.done = m.at[1:], m.done[1:]
-	}
-	took := now.Sub(m.at[0]).Seconds()
-	if took < 0.2 {
-		return 0
-	}
-	return float64(done-m.done[0]) / took
 }

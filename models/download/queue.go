@@ -78,7 +78,7 @@ type entry struct {
 	stop  context.CancelCauseFunc
 	ended chan struct{} // closed when it runs no longer
 	told  time.Time
-	speed meter
+	speed Meter
 }
 
 // NewQueue reads what there was to be downloaded. Run goes on with it.
@@ -255,7 +255,7 @@ func (q *Queue) run(ctx context.Context, e *entry) {
 		return
 	}
 	e.job.State, e.job.Problem, e.stop, e.ended = Running, nil, cancel, make(chan struct{})
-	e.speed = meter{}
+	e.speed = Meter{}
 	q.tell(e)
 	m, cfg := e.job.Model, q.cfg.Fetch
 	q.mu.Unlock()
@@ -310,7 +310,7 @@ func (q *Queue) progress(e *entry, p Progress) {
 	e.job.Progress = p
 	if changed || now.Sub(e.told) >= q.cfg.Every {
 		if p.Stage == Downloading {
-			e.job.BytesPerSecond = e.speed.add(now, p.Done)
+			e.job.BytesPerSecond = e.speed.Add(now, p.Done)
 		}
 		q.tell(e)
 	}
