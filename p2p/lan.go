@@ -39,7 +39,7 @@ type lan struct {
 
 func newLAN(transport *quic.Transport, log *slog.Logger) *lan {
 	l := &lan{transport: transport, log: log}
-	if socket, ok := transport.Conn.(*net.UDPConn); ok {
+	if socket, ok := transport.Conn.(quic.OOBCapablePacketConn); ok {
 		l.v4, l.v6 = ipv4.NewPacketConn(socket), ipv6.NewPacketConn(socket)
 	}
 	return l

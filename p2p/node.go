@@ -202,7 +202,7 @@ func (n *Node) listen() error {
 	reset := quic.StatelessResetKey(derive(n.key, "stateless reset"))
 	flood := rate.NewLimiter(handshakesFree, handshakesFree)
 	n.transport = &quic.Transport{
-		Conn: socket, StatelessResetKey: &reset,
+		Conn: coalesce(socket), StatelessResetKey: &reset,
 		VerifySourceAddress: func(net.Addr) bool { return !flood.Allow() },
 	}
 	n.listener, err = n.transport.Listen(tlsConfig(cert, n.admit), quicConfig(n.cfg.Trace))
