@@ -116,11 +116,22 @@ func (l *likeliest) Sample(logits []float32) (Token, error) {
 			best = i
 		}
 	}
-	if t := Token(best); !l.vocabulary.EndOfGeneration(t) {
-		l.picked = append(l.picked, t)
-	}
+	l.note(Token(best))
 	return Token(best), nil
 }
+
+func (l *likeliest) Choose(best []Candidate) (Token, error) {
+	l.note(best[0].Token)
+	return best[0].Token, nil
+}
+
+// note remembers a token unless it ends the answer.
+func (l *likeliest) note(t Token) {
+	if !l.vocabulary.EndOfGeneration(t) {
+		l.picked = append(l.picked, t)
+	}
+}
+
 func (l *likeliest) Accept(Token) {}
 func (l *likeliest) Close()       {}
 

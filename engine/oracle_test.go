@@ -203,8 +203,10 @@ func (a argmax) Sample(logits []float32) (Token, error) {
 	}
 	return Token(best), nil
 }
-func (argmax) Accept(Token) {}
-func (argmax) Close()       {}
+
+func (argmax) Choose(best []Candidate) (Token, error) { return best[0].Token, nil }
+func (argmax) Accept(Token)                           {}
+func (argmax) Close()                                 {}
 
 func (m *oracleModel) NewSampler(cfg SamplerConfig) (Sampler, error) {
 	if cfg.Temperature <= 0 && cfg.Grammar.GBNF == "" && !cfg.penalises() {
@@ -228,6 +230,12 @@ type dice struct {
 
 func (d *dice) Sample(logits []float32) (Token, error) {
 	t, _ := d.argmax.Sample(logits)
+	return d.from(t), nil
+}
+
+func (d *dice) Choose(best []Candidate) (Token, error) { return d.from(best[0].Token), nil }
+
+func (d *dice) from(t Token) Token {
 	if d.cfg.Temperature > 0 && d.rand.Float32() < d.cfg.Temperature {
 		t = Token('a' + d.rand.IntN(3))
 	}
@@ -238,5 +246,5 @@ func (d *dice) Sample(logits []float32) (Token, error) {
 		t = Token(g[int(t)%len(g)])
 	}
 	d.last = t
-	return t, nil
+	return t
 }

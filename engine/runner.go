@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 )
@@ -57,7 +58,7 @@ type Row struct {
 	Seq    int
 	Pos    int
 	Logits bool
-	Top    int  // how many of the likeliest logits are enough; the others may be given as -Inf. 0: all are wanted
+	Top    int  // how many of the likeliest tokens are enough: Output.Best may take the place of the logits. 0: all are wanted
 	Embed  bool // with Logits: wanted are the Info().Embedding numbers that go into the output matrix, instead of its logits
 }
 
@@ -74,6 +75,29 @@ type AdapterScale struct {
 // the Runner and are valid until its next Step.
 type Output struct {
 	Logits [][]float32
+	// Best is nil, or as long as Logits. What it has of a row are its Top likeliest tokens, as Compare orders them, and then
+	// there are no logits of that row.
+	Best [][]Candidate
+}
+
+// Candidate is a token that may come next.
+type Candidate struct {
+	Token Token
+	Logit float32
+}
+
+// Compare orders candidates: the likeliest first, and of equals the one with the lower number.
+func (c Candidate) Compare(other Candidate) int {
+	return cmp.Or(cmp.Compare(other.Logit, c.Logit), cmp.Compare(c.Token, other.Token))
+}
+
+// rows are n rows of the output.
+func (o Output) rows(from, n int) Output {
+	part := Output{Logits: o.Logits[from : from+n]}
+	if o.Best != nil {
+		part.Best = o.Best[from : from+n]
+	}
+	return part
 }
 
 // Info describes a Runner's model and its room.
@@ -130,6 +154,8 @@ type Vocabulary interface {
 type Sampler interface {
 	// Sample picks a token from logits (which it does not change) and takes it into account for the next.
 	Sample(logits []float32) (Token, error)
+	// Choose is Sample for a row of which only the likeliest tokens are known, and no others can be picked.
+	Choose(best []Candidate) (Token, error)
 	// Accept takes a prompt token into account for penalties, without the grammar.
 	Accept(t Token)
 	Close()

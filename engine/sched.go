@@ -529,17 +529,17 @@ func (s *scheduler) land(ctx context.Context, f flight, r StepResult) {
 	for i := range f.takes {
 		t := &f.takes[i]
 		n := t.end - t.from
-		logits := r.Logits[row : row+n]
+		out := r.rows(row, n)
 		row += n
 		// The client may have left meanwhile, or a guess that these rows follow was wrong.
 		if n == 0 || t.slot.job != t.job || t.slot.generation != t.generation {
 			continue
 		}
 		if t.slot.embeds() {
-			s.collect(t, logits)
+			s.collect(t, out.Logits)
 			continue
 		}
-		if tokens := s.sample(t, logits); t.slot.job == t.job {
+		if tokens := s.sample(t, out); t.slot.job == t.job {
 			s.pace.came(t.slot, tokens, answers, &f, t)
 		}
 	}
@@ -563,14 +563,14 @@ func (s *scheduler) fail(f flight, err error) {
 
 // sample picks a slot's next tokens, one for each row as long as what it picks is what was guessed, and ends the job if
 // that was the last. It returns how many there are.
-func (s *scheduler) sample(t *take, rows [][]float32) int {
+func (s *scheduler) sample(t *take, rows Output) int {
 	sl, j := t.slot, t.job
 	if j.generated == 0 {
 		s.pace.disturbed = time.Now() // there is one more to decode
 	}
-	for i, logits := range rows {
+	for i := range rows.Logits {
 		ran := t.from + i + 1
-		token, reason, err := s.pick(j, logits, ran)
+		token, reason, err := s.pick(j, rows.rows(i, 1), ran)
 		if reason != "" || err != nil {
 			s.end(sl, reason, errors.Join(err, s.retract(sl, ran)))
 			return i + 1
@@ -591,12 +591,18 @@ func (s *scheduler) sample(t *take, rows [][]float32) int {
 		sl.pending = append(sl.pending[:0], token)
 		return i + 1
 	}
-	return len(rows)
+	return len(rows.Logits)
 }
 
-// pick picks an answer's next token, after so many tokens of its cache, and says why the answer ends if it does.
-func (s *scheduler) pick(j *job, logits []float32, ran int) (Token, FinishReason, error) {
-	t, err := j.sampler.Sample(logits)
+// pick picks an answer's next token from a row, after so many tokens of its cache, and says why the answer ends if it does.
+func (s *scheduler) pick(j *job, row Output, ran int) (Token, FinishReason, error) {
+	var t Token
+	var err error
+	if row.Best != nil && row.Best[0] != nil {
+		t, err = j.sampler.Choose(row.Best[0])
+	} else {
+		t, err = j.sampler.Sample(row.Logits[0])
+	}
 	if err != nil {
 		return 0, "", err
 	}
@@ -606,7 +612,7 @@ func (s *scheduler) pick(j *job, logits []float32, ran int) (Token, FinishReason
 	j.generated++
 	info := TokenInfo{Token: t, Text: s.model.Piece(t, j.preserve[t])}
 	if j.topLogprobs >= 0 {
-		info.Logprob, info.Top = logprobs(logits, t, j.topLogprobs, s.model)
+		info.Logprob, info.Top = logprobs(row.Logits[0], t, j.topLogprobs, s.model)
 	}
 	if stopped := j.text.add(info); stopped {
 		return t, FinishStop, nil

@@ -16,7 +16,7 @@ type Stage interface {
 
 // StageBatch is what one Run computes.
 type StageBatch struct {
-	Rows     []Row     // Token is not used; Logits says, at the last stage, whether the row's logits are wanted
+	Rows     []Row     // Token is not used; Logits says, at the last stage, whether the row's logits are wanted, and Top, which
 	Hidden   []float32 // rows × Width
 	Adapters []AdapterScale
 	// Embedded wants the hidden states of all rows as they go into the output matrix, instead of logits. Last stage only.
@@ -27,6 +27,8 @@ type StageBatch struct {
 type StageOutput struct {
 	Hidden []float32   // rows × Width; nil if there are logits
 	Logits [][]float32 // of the rows that wanted them, in batch order
+	// Best is as in Output.
+	Best [][]Candidate
 }
 
 // StageInfo describes a Stage.

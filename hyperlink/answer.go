@@ -33,12 +33,14 @@ func (s *seat) results(out engine.StageOutput, took time.Duration) {
 			if f.Want == wire.TopRows {
 				r.Width = min(f.Top, uint32(s.info.VocabSize))
 			}
-			for _, logits := range out.Logits[row : row+n] {
-				if f.Want == wire.LogitRows {
-					s.raw = append(s.raw, rawBytes(logits)...)
-				} else {
-					s.best = top(s.best, logits, int(r.Width))
-					s.raw = appendTop(s.raw, s.best)
+			for at := row; at < row+n; at++ {
+				switch {
+				case f.Want == wire.LogitRows:
+					s.raw = append(s.raw, rawBytes(out.Logits[at])...)
+				case out.Best != nil && out.Best[at] != nil:
+					s.raw = appendTop(s.raw, out.Best[at])
+				default:
+					s.raw = appendTop(s.raw, top(out.Logits[at], int(r.Width)))
 				}
 			}
 			row += n

@@ -150,7 +150,7 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	}
 	c.audits = cfg.AuditEvery > 0 || slices.ContainsFunc(cfg.Stages, func(s wire.PlanStage) bool { return s.Standby != centram.PeerID{} })
 	_, _ = rand.Read(c.id[:]) // never fails
-	c.memory = memory{vocab: cfg.Info.VocabSize, keep: c.Overlap() + 1, lanes: map[uint16][][]*row{}}
+	c.memory = memory{vocab: cfg.Info.VocabSize, keep: c.Overlap() + 1, lanes: map[uint16][][]*row{}, spare: map[wire.Result][]*row{}}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.deaf = cfg.Host.watch(c)
 	if err := c.open(ctx); err != nil {
@@ -362,7 +362,7 @@ func (c *Chain) returned(r *remote, m *wire.ActRet) error {
 	if !ok {
 		return nil
 	}
-	if err := u.step.take(u.frame, m); err != nil {
+	if err := u.step.take(u.frame, m, c.cfg.Info.VocabSize); err != nil {
 		return err // it stays under way: another machine will do it
 	}
 	c.answered(u, m)

@@ -391,12 +391,41 @@ func (m *model) compare(t *testing.T) {
 				}
 				some := q
 				some.top = 40
-				if tokens, _ := some.greedy(t, c); fmt.Sprint(tokens) != fmt.Sprint(wantTokens) {
+				tokens, logits := some.greedy(t, c)
+				if fmt.Sprint(tokens) != fmt.Sprint(wantTokens) {
 					t.Errorf("%s, with the 40 likeliest alone: got tokens %v, want %v", what, tokens, wantTokens)
+				}
+				for i := range logits {
+					if err := areLikeliest(logits[i], wantLogits[i], some.top); err != nil {
+						t.Errorf("%s, with the 40 likeliest alone, row %d: %v", what, i, err)
+					}
 				}
 			}
 		}
 	}
+}
+
+// areLikeliest says what is wrong with the logits of the n likeliest tokens, the others being -Inf.
+func areLikeliest(got, want []float32, n int) error {
+	least, count := float32(math.Inf(1)), 0
+	for i, l := range got {
+		if math.IsInf(float64(l), -1) {
+			continue
+		}
+		if l != want[i] {
+			return fmt.Errorf("token %d has logit %v, want %v", i, l, want[i])
+		}
+		least, count = min(least, l), count+1
+	}
+	if count != n {
+		return fmt.Errorf("%d tokens, want %d", count, n)
+	}
+	for i, l := range want {
+		if l > least && got[i] != l {
+			return fmt.Errorf("token %d with %v is missing, one with %v is there", i, l, least)
+		}
+	}
+	return nil
 }
 
 // question is what greedy asks.
@@ -407,7 +436,8 @@ type question struct {
 	adapters []engine.AdapterScale
 }
 
-// greedy reads prompts side by side and answers with the likeliest tokens. It returns the tokens and all logits.
+// greedy reads prompts side by side and answers with the likeliest tokens. It returns the tokens and all logits, -Inf where
+// only the likeliest are known.
 func (q question) greedy(t testing.TB, r engine.Runner) (tokens [][]engine.Token, logits [][]float32) {
 	t.Helper()
 	prompts := q.prompts
@@ -432,6 +462,12 @@ func (q question) greedy(t testing.TB, r engine.Runner) (tokens [][]engine.Token
 			t.Fatal(err)
 		}
 		for seq, l := range out.Logits {
+			if q.top > 0 && out.Best != nil {
+				l = slices.Repeat([]float32{float32(math.Inf(-1))}, r.Info().VocabSize)
+				for _, c := range out.Best[seq] {
+					l[c.Token] = c.Logit
+				}
+			}
 			best := 0
 			for i := range l {
 				if l[i] > l[best] {

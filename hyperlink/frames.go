@@ -22,7 +22,11 @@ func (b *batch) reset() {
 // add appends a frame.
 func (b *batch) add(f *wire.ActFwd) {
 	for i := range int(f.Tokens) {
-		b.Rows = append(b.Rows, engine.Row{Seq: int(f.Lane), Pos: int(f.Pos) + i, Logits: rowWanted(f, i)})
+		r := engine.Row{Seq: int(f.Lane), Pos: int(f.Pos) + i, Logits: rowWanted(f, i)}
+		if r.Logits && f.Want == wire.TopRows {
+			r.Top = int(f.Top)
+		}
+		b.Rows = append(b.Rows, r)
 	}
 	n := len(b.Hidden)
 	b.Hidden = append(b.Hidden, make([]float32, len(f.Rows)/4)...)

@@ -23,8 +23,8 @@ type pending struct {
 
 // step is what the scheduler has begun: a batch, or several, one after the other.
 type step struct {
-	rows   [][]float32 // all that are wanted, in the order of the batches
-	left   int         // batches that have not ended
+	rows   []*row // all that are wanted, in the order of the batches
+	left   int    // batches that have not ended
 	failed bool
 	result chan engine.StepResult
 }
@@ -40,16 +40,30 @@ func (s *step) ended(err error) {
 		s.failed = true
 		s.result <- engine.StepResult{Err: err}
 	case s.left == 0:
-		s.result <- engine.StepResult{Output: engine.Output{Logits: s.rows}}
+		s.result <- engine.StepResult{Output: s.output()}
 	}
 }
 
-// row is the memory of one row of logits.
+func (s *step) output() engine.Output {
+	out := engine.Output{Logits: make([][]float32, len(s.rows))}
+	for i, r := range s.rows {
+		if r.kind != wire.TopRows {
+			out.Logits[i] = r.numbers
+			continue
+		}
+		if out.Best == nil {
+			out.Best = make([][]engine.Candidate, len(s.rows))
+		}
+		out.Best[i] = r.best
+	}
+	return out
+}
+
+// row is what one row of a batch yields.
 type row struct {
-	logits []float32
-	used   []uint32 // the ids in it, if only some are
-	some   bool
-	hidden bool // it is no logits but what goes into the output matrix
+	kind    wire.Result
+	numbers []float32 // logits, or what goes into the output matrix
+	best    []engine.Candidate
 }
 
 func newPending(s *step, frames []wire.ActFwd, hidden []float32) *pending {
@@ -103,13 +117,13 @@ func (p *pending) end(err error) {
 	}
 }
 
-// memory holds rows of logits that are used again: those of a lane's step when so many further ones of it have begun that
-// nobody looks at them any more. A chain's gate guards it.
+// memory holds rows that are used again: those of a lane's step when so many further ones of it have begun that nobody
+// looks at them any more. A chain's gate guards it.
 type memory struct {
 	vocab int
 	keep  int // steps of a lane
 	lanes map[uint16][][]*row
-	spare []*row
+	spare map[wire.Result][]*row
 }
 
 // begin makes room for the logits that a batch asks for. With more, it is of the same step as the one before.
@@ -126,18 +140,16 @@ func (m *memory) begin(p *pending, more bool) {
 			n = 0
 		case wire.HiddenRows: // seldom: its memory is not used again
 			for range n {
-				r := &row{logits: make([]float32, f.Width), hidden: true}
-				p.wanted[i] = append(p.wanted[i], r)
-				p.step.rows = append(p.step.rows, r.logits)
+				p.wanted[i] = append(p.wanted[i], &row{kind: f.Want, numbers: make([]float32, f.Width)})
 			}
+			p.step.rows = append(p.step.rows, p.wanted[i]...)
 			continue
 		}
 		for range n {
-			r := m.row(f.Want == wire.TopRows)
-			rows = append(rows, r)
-			p.step.rows = append(p.step.rows, r.logits)
+			rows = append(rows, m.row(f.Want))
 		}
 		p.wanted[i] = rows
+		p.step.rows = append(p.step.rows, rows...)
 		steps := m.lanes[f.Lane]
 		if n := len(steps); more && n > 0 {
 			steps[n-1] = append(steps[n-1], rows...)
@@ -145,33 +157,31 @@ func (m *memory) begin(p *pending, more bool) {
 		}
 		steps = append(steps, rows)
 		for len(steps) > m.keep {
-			m.spare = append(m.spare, steps[0]...)
+			for _, r := range steps[0] {
+				m.spare[r.kind] = append(m.spare[r.kind], r)
+			}
 			steps = steps[1:]
 		}
 		m.lanes[f.Lane] = steps
 	}
 }
 
-func (m *memory) row(some bool) *row {
-	var r *row
-	if n := len(m.spare); n > 0 {
-		r, m.spare = m.spare[n-1], m.spare[:n-1]
-	} else {
-		r = &row{logits: make([]float32, m.vocab)}
+func (m *memory) row(kind wire.Result) *row {
+	if spare := m.spare[kind]; len(spare) > 0 {
+		n := len(spare) - 1
+		m.spare[kind] = spare[:n]
+		return spare[n]
 	}
-	if some && !r.some {
-		for j := range r.logits {
-			r.logits[j] = impossible
-		}
-		r.used = r.used[:0]
+	r := &row{kind: kind}
+	if kind == wire.LogitRows {
+		r.numbers = make([]float32, m.vocab)
 	}
-	r.some = some
 	return r
 }
 
-// take puts the rows of an answer where they are wanted.
-func (p *pending) take(frame int, m *wire.ActRet) error {
-	want := p.wanted[frame]
+// take puts the rows of an answer where they are wanted. They are of the vocabulary's tokens.
+func (p *pending) take(frame int, m *wire.ActRet, vocab int) error {
+	want, top := p.wanted[frame], min(int(p.batch[frame].Top), vocab)
 	wrong := func() error {
 		return &wire.Status{Code: wire.Malformed, Detail: fmt.Sprintf("an answer of %d rows of %d %s, want %d", m.Tokens, m.Width, m.Kind, len(want))}
 	}
@@ -180,16 +190,18 @@ func (p *pending) take(frame int, m *wire.ActRet) error {
 	}
 	for i, w := range want {
 		switch {
-		case m.Kind == wire.TopRows && w.some && m.DType == wire.F32:
-			n := 8 * int(m.Width)
+		case m.Kind != w.kind || m.DType != wire.F32:
+			return wrong()
+		case w.kind == wire.TopRows && int(m.Width) == top:
+			n := 8 * top
 			var ok bool
-			if w.used, ok = spread(w.logits, w.used, m.Rows[i*n:(i+1)*n]); !ok {
+			if w.best, ok = parseTop(w.best, m.Rows[i*n:(i+1)*n], vocab); !ok {
 				return wrong()
 			}
-		case !w.some && (m.Kind == wire.HiddenRows) == w.hidden && int(m.Width) == len(w.logits) && m.DType == wire.F32:
-			n := 4 * len(w.logits)
-			copy(rawBytes(w.logits), m.Rows[i*n:])
-			if !finite(w.logits) {
+		case w.kind != wire.TopRows && int(m.Width) == len(w.numbers):
+			n := 4 * len(w.numbers)
+			copy(rawBytes(w.numbers), m.Rows[i*n:])
+			if !finite(w.numbers) {
 				return wrong()
 			}
 		default:

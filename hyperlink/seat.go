@@ -48,7 +48,6 @@ type seat struct {
 	rets      []wire.ActRet
 	ms        []wire.Message
 	raw       []byte // rows of rets
-	best      []candidate
 	returns   *outlet
 	next      *edge
 	adapters  map[wire.Hash][]engine.AdapterScale // the sets that frames may ask for, as files of these layers

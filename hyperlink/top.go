@@ -4,94 +4,46 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+
+	"github.com/centram/centram/engine"
 )
 
-// candidate is a token and its logit.
-type candidate struct {
-	id    uint32
-	logit float32
-}
-
-// before orders candidates: the likeliest first, and of equals the one with the lower number.
-func before(a, b candidate) int {
-	switch {
-	case a.logit > b.logit:
-		return -1
-	case a.logit < b.logit:
-		return 1
+// top returns the n best of logits, in order. It is for a stage that gives all of them, as those of tests do.
+func top(logits []float32, n int) []engine.Candidate {
+	all := make([]engine.Candidate, len(logits))
+	for i, l := range logits {
+		all[i] = engine.Candidate{Token: engine.Token(i), Logit: l}
 	}
-	return int(a.id) - int(b.id)
-}
-
-// top returns the n best of logits, in order, in the memory of buf.
-func top(buf []candidate, logits []float32, n int) []candidate {
-	n = min(n, len(logits))
-	buf = buf[:0]
-	for i, l := range logits[:n] {
-		buf = append(buf, candidate{uint32(i), l})
-	}
-	// A heap of the best so far with the worst of them on top: nearly all others are dismissed by one comparison.
-	for i := n/2 - 1; i >= 0; i-- {
-		sift(buf, i)
-	}
-	worst := buf[0].logit
-	for i, l := range logits[n:] {
-		if l > worst {
-			buf[0] = candidate{uint32(n + i), l}
-			sift(buf, 0)
-			worst = buf[0].logit
-		}
-	}
-	slices.SortFunc(buf, before)
-	return buf
-}
-
-func sift(heap []candidate, i int) {
-	for {
-		child := 2*i + 1
-		if child >= len(heap) {
-			return
-		}
-		if child+1 < len(heap) && before(heap[child+1], heap[child]) > 0 {
-			child++
-		}
-		if before(heap[child], heap[i]) < 0 {
-			return
-		}
-		heap[i], heap[child] = heap[child], heap[i]
-		i = child
-	}
+	slices.SortFunc(all, engine.Candidate.Compare)
+	return all[:min(n, len(all))]
 }
 
 // appendTop appends a row of TopRows: the ids, then the logits.
-func appendTop(b []byte, best []candidate) []byte {
+func appendTop(b []byte, best []engine.Candidate) []byte {
 	for _, c := range best {
-		b = binary.LittleEndian.AppendUint32(b, c.id)
+		b = binary.LittleEndian.AppendUint32(b, uint32(c.Token))
 	}
 	for _, c := range best {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(c.logit))
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(c.Logit))
 	}
 	return b
 }
 
-// spread writes a row of TopRows into logits of a whole vocabulary, in which all others are impossible. used are the ids
-// that the row before has set in the same memory. It is false for an id that is not in the vocabulary or a logit that is no number.
-func spread(logits []float32, used []uint32, row []byte) ([]uint32, bool) {
-	for _, id := range used {
-		logits[id] = impossible
-	}
-	used = used[:0]
+// parseTop reads a row of TopRows into the memory of buf. It is false unless these are tokens of the vocabulary with
+// numbers, in order.
+func parseTop(buf []engine.Candidate, row []byte, vocab int) ([]engine.Candidate, bool) {
+	buf = buf[:0]
 	n := len(row) / 8
 	for i := range n {
 		id := binary.LittleEndian.Uint32(row[4*i:])
-		logit := math.Float32frombits(binary.LittleEndian.Uint32(row[4*(n+i):]))
-		if int(id) >= len(logits) || logit-logit != 0 { // which it is for NaN and for what is infinite
-			return used, false
+		c := engine.Candidate{Token: engine.Token(id), Logit: math.Float32frombits(binary.LittleEndian.Uint32(row[4*(n+i):]))}
+		switch {
+		case id >= uint32(vocab),
+			c.Logit-c.Logit != 0, // which it is for NaN and for what is infinite
+			i > 0 && buf[i-1].Compare(c) >= 0:
+			return buf, false
 		}
-		logits[id] = logit
-		used = append(used, id)
+		buf = append(buf, c)
 	}
-	return used, true
+	return buf, true
 }
-
-var impossible = float32(math.Inf(-1))

@@ -7,7 +7,9 @@ package llama
 import "C"
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 )
 
@@ -117,6 +119,45 @@ func (s *Sampler) Sample(logits []float32) (Token, error) {
 	t := C.cen_sampler_sample(s.c, (*C.float)(&logits[0]), C.int32_t(len(logits)), &reason)
 	if reason != nil {
 		return 0, failure("sample", reason)
+	}
+	return Token(t), nil
+}
+
+// Candidate is a token that may come next.
+type Candidate struct {
+	Token Token
+	Logit float32
+}
+
+// Likeliest returns the n likeliest tokens of a row of logits in the memory of buf: the likeliest first, and of equals the
+// one with the lower number.
+func Likeliest(buf []Candidate, logits []float32, n int) []Candidate {
+	n = max(0, min(n, len(logits)))
+	buf = slices.Grow(buf[:0], n)[:n]
+	if n > 0 {
+		C.cen_likeliest((*C.float)(&logits[0]), C.int32_t(len(logits)), (*C.cen_candidate)(unsafe.Pointer(&buf[0])), C.int32_t(n))
+	}
+	return buf
+}
+
+// Choose is Sample for a row of which only the likeliest tokens are known, and no others can be picked. The grammar is not
+// asked: it may want any.
+func (s *Sampler) Choose(best []Candidate) (Token, error) {
+	if s.c == nil {
+		return 0, ErrClosed
+	}
+	if len(best) == 0 {
+		return 0, errors.New("llama: choose: there is no token")
+	}
+	for _, c := range best {
+		if c.Token < 0 || int(c.Token) >= s.vocab {
+			return 0, fmt.Errorf("llama: choose: token %d of a vocabulary of %d", c.Token, s.vocab)
+		}
+	}
+	var reason *C.char
+	t := C.cen_sampler_choose(s.c, (*C.cen_candidate)(unsafe.Pointer(&best[0])), C.size_t(len(best)), &reason)
+	if reason != nil {
+		return 0, failure("choose", reason)
 	}
 	return Token(t), nil
 }

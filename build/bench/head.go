@@ -215,8 +215,16 @@ type watched struct {
 }
 
 func (w watched) Sample(logits []float32) (engine.Token, error) {
+	return w.note(func() (engine.Token, error) { return w.Sampler.Sample(logits) })
+}
+
+func (w watched) Choose(best []engine.Candidate) (engine.Token, error) {
+	return w.note(func() (engine.Token, error) { return w.Sampler.Choose(best) })
+}
+
+func (w watched) note(pick func() (engine.Token, error)) (engine.Token, error) {
 	began := time.Now()
-	t, err := w.Sampler.Sample(logits)
+	t, err := pick()
 	took := time.Since(began)
 	w.notes.mu.Lock()
 	defer w.notes.mu.Unlock()

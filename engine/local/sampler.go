@@ -40,14 +40,27 @@ func (t *Text) NewSampler(cfg engine.SamplerConfig) (engine.Sampler, error) {
 	if err != nil {
 		return nil, centram.Errorf(centram.Invalid, "%w", err)
 	}
-	return sampler{s}, nil
+	return &sampler{s: s}, nil
 }
 
-type sampler struct{ s *llama.Sampler }
+type sampler struct {
+	s    *llama.Sampler
+	best []llama.Candidate
+}
 
-func (s sampler) Sample(logits []float32) (engine.Token, error) {
+func (s *sampler) Sample(logits []float32) (engine.Token, error) {
 	t, err := s.s.Sample(logits)
 	return engine.Token(t), err
 }
-func (s sampler) Accept(t engine.Token) { s.s.Accept(llama.Token(t)) }
-func (s sampler) Close()                { s.s.Close() }
+
+// Choose implements engine.Sampler.
+func (s *sampler) Choose(best []engine.Candidate) (engine.Token, error) {
+	s.best = s.best[:0]
+	for _, c := range best {
+		s.best = append(s.best, llama.Candidate{Token: llama.Token(c.Token), Logit: c.Logit})
+	}
+	t, err := s.s.Choose(s.best)
+	return engine.Token(t), err
+}
+func (s *sampler) Accept(t engine.Token) { s.s.Accept(llama.Token(t)) }
+func (s *sampler) Close()                { s.s.Close() }

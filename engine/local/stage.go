@@ -18,6 +18,8 @@ type Stage struct {
 	batch    llama.Batch
 	adapters adapters
 	info     engine.StageInfo
+	found    []llama.Candidate
+	best     [][]engine.Candidate // by row that yields something; their memory is used again
 }
 
 // OpenStage loads a slice. Only what was checked by package gguf may be given to it.
@@ -92,7 +94,38 @@ func (s *Stage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutpu
 		return engine.StageOutput{Hidden: s.ctx.Hidden()}, nil
 	}
 	logits, err := wanted(s.ctx, b.Rows)
-	return engine.StageOutput{Logits: logits}, err
+	if err != nil {
+		return engine.StageOutput{}, err
+	}
+	return s.likeliest(b.Rows, logits), nil
+}
+
+// likeliest puts the likeliest tokens in the place of logits where they are enough. They are looked for here, while the
+// logits are in the processor's cache.
+func (s *Stage) likeliest(rows []engine.Row, logits [][]float32) engine.StageOutput {
+	out := engine.StageOutput{Logits: logits}
+	at := 0
+	for _, r := range rows {
+		if !r.Logits {
+			continue
+		}
+		if r.Top > 0 {
+			if out.Best == nil {
+				out.Best = make([][]engine.Candidate, len(logits))
+			}
+			for len(s.best) <= at {
+				s.best = append(s.best, nil)
+			}
+			s.found = llama.Likeliest(s.found, logits[at], r.Top)
+			s.best[at] = s.best[at][:0]
+			for _, c := range s.found {
+				s.best[at] = append(s.best[at], engine.Candidate{Token: engine.Token(c.Token), Logit: c.Logit})
+			}
+			out.Best[at], logits[at] = s.best[at], nil
+		}
+		at++
+	}
+	return out
 }
 
 // Trim implements engine.Stage.

@@ -96,34 +96,68 @@ int32_t cen_sampler_grammar(cen_sampler * s, const char * gbnf, bool lazy, const
     });
 }
 
-// The first of the likeliest. Eight chats pay for this eight times a step while the compute threads wait, and one token at
-// a time it took 0.7 ms of 152k; so the largest of a block is found in independent lanes, which compile to vector
-// instructions, and only a block that beats the best so far is looked through. A NaN is never the largest.
+// Eight chats pay for a look at all logits eight times a step while the compute threads wait, and one at a time it took
+// 0.7 ms of 152k; so the largest of a block is found in independent lanes, which compile to vector instructions, and only a
+// block that beats the best so far is looked through. A NaN is never the largest.
+constexpr int32_t lanes = 32;
+constexpr int32_t block = 16 * lanes;
+
+static float largest(const float * from, const float * to) {
+    float lane[lanes];
+    std::fill(lane, lane + lanes, -INFINITY);
+    for (; from + lanes <= to; from += lanes) {
+        for (int32_t k = 0; k < lanes; k++) {
+            lane[k] = from[k] > lane[k] ? from[k] : lane[k];
+        }
+    }
+    float best = *std::max_element(lane, lane + lanes);
+    for (; from < to; from++) {
+        best = *from > best ? *from : best;
+    }
+    return best;
+}
+
+// The first of the likeliest.
 static llama_token likeliest(const float * logits, int32_t n) {
-    constexpr int32_t lanes = 32;
-    constexpr int32_t block = 16 * lanes;
-    float             top   = -INFINITY;
-    int32_t           best  = 0;
+    float   top  = -INFINITY;
+    int32_t best = 0;
     for (int32_t from = 0; from < n; from += block) {
-        const int32_t to = std::min(from + block, n);
-        float         lane[lanes];
-        std::fill(lane, lane + lanes, -INFINITY);
-        int32_t i = from;
-        for (; i + lanes <= to; i += lanes) {
-            for (int32_t k = 0; k < lanes; k++) {
-                lane[k] = logits[i + k] > lane[k] ? logits[i + k] : lane[k];
-            }
-        }
-        float largest = *std::max_element(lane, lane + lanes);
-        for (; i < to; i++) {
-            largest = logits[i] > largest ? logits[i] : largest;
-        }
-        if (largest > top) {
-            top  = largest;
-            best = static_cast<int32_t>(std::find(logits + from, logits + to, largest) - logits);
+        const int32_t to   = std::min(from + block, n);
+        const float   here = largest(logits + from, logits + to);
+        if (here > top) {
+            top  = here;
+            best = static_cast<int32_t>(std::find(logits + from, logits + to, here) - logits);
         }
     }
     return best;
+}
+
+static bool before(const cen_candidate & a, const cen_candidate & b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+}
+
+void cen_likeliest(const float * logits, int32_t n, cen_candidate * best, int32_t k) {
+    k                = std::min(k, n);
+    const auto logit = [&](int32_t i) { return std::isnan(logits[i]) ? -INFINITY : logits[i]; };
+    for (int32_t i = 0; i < k; i++) {
+        best[i] = { i, logit(i) };
+    }
+    // A heap of the best so far with the worst of them on top. What equals that comes later, so it is not better.
+    std::make_heap(best, best + k, before);
+    for (int32_t from = k; from < n && k > 0; from += block) {
+        const int32_t to = std::min(from + block, n);
+        if (largest(logits + from, logits + to) <= best[0].logit) {
+            continue;
+        }
+        for (int32_t i = from; i < to; i++) {
+            if (logits[i] > best[0].logit) {
+                std::pop_heap(best, best + k, before);
+                best[k - 1] = { i, logits[i] };
+                std::push_heap(best, best + k, before);
+            }
+        }
+    }
+    std::sort_heap(best, best + k, before);
 }
 
 static bool grammar_allows(cen_sampler * s, llama_token t) {
@@ -162,6 +196,25 @@ int32_t cen_sampler_sample(cen_sampler * s, const float * logits, int32_t n_voca
         }
         if (s->grammar) {
             llama_sampler_accept(s->grammar.get(), t);
+        }
+        llama_sampler_accept(s->chain.get(), t);
+        return t;
+    });
+}
+
+int32_t cen_sampler_choose(cen_sampler * s, const cen_candidate * best, size_t n, char ** err) {
+    return cen::guard<int32_t>(err, -1, [&] {
+        // In the order of their numbers, as when all are there: it decides between equals, and what a draw of lots means.
+        s->cur.clear();
+        for (size_t i = 0; i < n; i++) {
+            s->cur.push_back({ best[i].token, best[i].logit, 0.0f });
+        }
+        std::sort(s->cur.begin(), s->cur.end(), [](const auto & a, const auto & b) { return a.id < b.id; });
+        llama_token_data_array cur = { s->cur.data(), s->cur.size(), -1, false };
+        const llama_token      t   = pick(s, cur);
+        if (t < 0) {
+            cen::fail(err, "no token is left to choose from");
+            return -1;
         }
         llama_sampler_accept(s->chain.get(), t);
         return t;

@@ -106,6 +106,15 @@ typedef struct cen_sampler_params {
     uint32_t seed;
 } cen_sampler_params;
 
+// A token that may come next.
+typedef struct cen_candidate {
+    int32_t token;
+    float   logit;
+} cen_candidate;
+
+// The k likeliest tokens of a row, the likeliest first, and of equals the one with the lower number. At most n.
+void cen_likeliest(const float * logits, int32_t n, cen_candidate * best, int32_t k);
+
 typedef struct cen_sampler cen_sampler;
 cen_sampler *              cen_sampler_new(const struct llama_model * model, cen_sampler_params p, const int32_t * bias_token,
                                            const float * bias, size_t n_bias, char ** err);
@@ -113,6 +122,8 @@ cen_sampler *              cen_sampler_new(const struct llama_model * model, cen
 int32_t cen_sampler_grammar(cen_sampler * s, const char * gbnf, bool lazy, const char ** patterns, size_t n_patterns,
                             const int32_t * tokens, size_t n_tokens, const char * prefill, char ** err);
 int32_t cen_sampler_sample(cen_sampler * s, const float * logits, int32_t n_vocab, char ** err);
+// The same of the likeliest candidates, where no others can be picked.
+int32_t cen_sampler_choose(cen_sampler * s, const cen_candidate * best, size_t n, char ** err);
 void    cen_sampler_accept(cen_sampler * s, int32_t token); // a prompt token: penalties, not the grammar
 void    cen_sampler_free(cen_sampler * s);
 
