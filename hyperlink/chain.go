@@ -455,6 +455,7 @@ func (c *Chain) begin(ctx context.Context, s *step, rows []engine.Row, adapters 
 	c.flight = append(c.flight, p)
 	c.mu.Unlock()
 	c.send(p)
+	p.keepHidden() // now that nobody waits for it
 	return nil
 }
 

@@ -90,7 +90,7 @@ func (e *edge) stream(ctx context.Context, to centram.PeerID, epoch uint32) (*ou
 // send sends a batch on: the frames of b with the rows that were computed. What cannot be sent is kept: whoever takes the
 // next stage's place gets it.
 func (e *edge) send(frames []wire.ActFwd, hidden []float32) {
-	e.history.add(frames, hidden, e.width)
+	defer e.history.add(frames, hidden, e.width) // when it is on its way
 	e.ms = withRows(e.ms[:0], frames, hidden, e.width)
 	if e.shadow != nil && !e.shadow.offer(e.ms) { // an answer does not wait for who only computes along
 		e.shadow.stop()

@@ -3,6 +3,7 @@ package hyperlink
 import (
 	"cmp"
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -105,7 +106,9 @@ func (o *outlet) send(ctx context.Context, ms []wire.Message) error {
 		return err
 	}
 	if idle && size <= inline {
-		return o.write(ctx, ms)
+		err := o.write(ctx, ms)
+		runtime.Gosched() // QUIC sends from a goroutine of its own, which now need not wait until this one does
+		return err
 	}
 	select {
 	case o.queue <- clone(ms):

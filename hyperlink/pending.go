@@ -66,13 +66,16 @@ type row struct {
 	best    []engine.Candidate
 }
 
+// newPending begins with hidden states that are another's: keepHidden makes them its own.
 func newPending(s *step, frames []wire.ActFwd, hidden []float32) *pending {
-	p := &pending{step: s, batch: slices.Clone(frames), hidden: slices.Clone(hidden), wanted: make([][]*row, len(frames))}
+	p := &pending{step: s, batch: slices.Clone(frames), hidden: hidden, wanted: make([][]*row, len(frames))}
 	for i := range p.batch {
 		p.batch[i].Width = uint32(len(hidden) / tokensOf(frames))
 	}
 	return p
 }
+
+func (p *pending) keepHidden() { p.hidden = slices.Clone(p.hidden) }
 
 func tokensOf(frames []wire.ActFwd) int {
 	n := 0
