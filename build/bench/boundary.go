@@ -85,8 +85,8 @@ func throughChain(ctx context.Context, c *hyperlink.Chain) ([2]float64, error) {
 	}
 	return micros(roundTrips, func(i int) error {
 		out, err := c.Step(ctx, engine.Batch{Rows: []engine.Row{{Pos: i, Logits: true, Top: 1}}})
-		if err == nil && (len(out.Logits) != 1 || len(out.Logits[0]) != idleVocab) {
-			err = fmt.Errorf("%d rows of logits came back, want 1 of %d", len(out.Logits), idleVocab)
+		if err == nil && (len(out.Best) != 1 || len(out.Best[0]) != 1) {
+			err = fmt.Errorf("%v came back, want one row with the likeliest token", out.Best)
 		}
 		return err
 	})

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -60,6 +61,7 @@ func runHead(setup string) error {
 	if err := json.Unmarshal([]byte(setup), &s); err != nil {
 		return err
 	}
+	runtime.GOMAXPROCS(s.Threads) // as on a machine that has no more cores; 0 leaves it
 	h, err := startHead(s)
 	if err != nil {
 		return err

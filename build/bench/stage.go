@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
@@ -43,6 +44,7 @@ func runStage(setup string) error {
 	if err := json.Unmarshal([]byte(setup), &s); err != nil {
 		return err
 	}
+	runtime.GOMAXPROCS(s.Threads) // as on a machine that has no more cores; 0 leaves it
 	open := func(_ context.Context, a hyperlink.Assignment) (engine.Stage, error) {
 		return newIdle(int(a.Head.Width), a.Lanes, a.Context, int(a.Layers.End) == a.Whole), nil
 	}
@@ -134,30 +136,35 @@ func openLayers(ctx context.Context, model string, r centram.LayerRange, cfg loc
 // idle is a stage that computes nothing: what is left is the boundary.
 type idle struct {
 	info   engine.StageInfo
-	logits []float32
-	out    [][]float32
+	best   []engine.Candidate // all are as likely
+	logits [][]float32
+	out    [][]engine.Candidate
 }
 
 const idleVocab = 256
 
 func newIdle(width, lanes, context int, last bool) *idle {
-	return &idle{
-		info:   engine.StageInfo{Width: width, Layers: 1, Last: last, VocabSize: idleVocab, Context: context, Sequences: lanes, BatchSize: 2048},
-		logits: make([]float32, idleVocab),
+	i := &idle{
+		info: engine.StageInfo{Width: width, Layers: 1, Last: last, VocabSize: idleVocab, Context: context, Sequences: lanes, BatchSize: 2048},
+		best: make([]engine.Candidate, idleVocab),
 	}
+	for t := range i.best {
+		i.best[t].Token = engine.Token(t)
+	}
+	return i
 }
 
 func (i *idle) Run(_ context.Context, b engine.StageBatch) (engine.StageOutput, error) {
 	if !i.info.Last {
 		return engine.StageOutput{Hidden: b.Hidden}, nil
 	}
-	i.out = i.out[:0]
+	i.logits, i.out = i.logits[:0], i.out[:0]
 	for _, r := range b.Rows {
 		if r.Logits {
-			i.out = append(i.out, i.logits)
+			i.logits, i.out = append(i.logits, nil), append(i.out, i.best[:r.Top])
 		}
 	}
-	return engine.StageOutput{Logits: i.out}, nil
+	return engine.StageOutput{Logits: i.logits, Best: i.out}, nil
 }
 
 func (i *idle) Trim(seq, pos int) error { return nil }
