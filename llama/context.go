@@ -53,7 +53,7 @@ type ContextConfig struct {
 	Outputs      int  // most rows of one Decode that ask for logits. Zero means Batch
 	Threads      int  // zero means the number of processors
 	BatchThreads int  // for prompts. Zero means Threads
-	Poll         int  // how hard idle threads wait, 1 (sleep) to 100 (spin). Zero means 50
+	Poll         int  // how hard idle threads wait: -1 sleeps at once, 100 spins longest. Zero means 50
 	Unified      bool // sequences share one pool of Sequences*Size cells instead of having Size each
 	Embeddings   bool // the context yields mean-pooled embeddings instead of logits
 	Stage        bool // the model is a range of layers: the context takes hidden states, and may yield them; see Batch.Hidden
@@ -105,7 +105,7 @@ func (m *Model) NewContext(cfg ContextConfig) (*Context, error) {
 		n_ctx: C.uint32_t(cfg.Size * cfg.Sequences), n_batch: C.uint32_t(cfg.Batch), n_ubatch: C.uint32_t(cfg.MicroBatch),
 		n_seq_max: C.uint32_t(cfg.Sequences), n_outputs: C.uint32_t(cfg.Outputs),
 		n_threads: C.int32_t(cfg.Threads), n_threads_batch: C.int32_t(cfg.BatchThreads), flash_attn: flash,
-		type_k: cfg.KeyType.ggml(), type_v: cfg.ValueType.ggml(), poll: C.int32_t(cfg.Poll),
+		type_k: cfg.KeyType.ggml(), type_v: cfg.ValueType.ggml(), poll: C.int32_t(max(cfg.Poll, 0)),
 		embeddings: C.bool(cfg.Embeddings), kv_unified: C.bool(cfg.Unified), stage: C.bool(cfg.Stage),
 	}
 	var reason *C.char

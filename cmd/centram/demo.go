@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -108,6 +109,9 @@ func (d *demo) run(ctx context.Context, model string) (_ *demoReport, err error)
 		return nil, err
 	}
 	defer os.RemoveAll(d.dir)
+	// Each process is a machine with so many cores, the single one as well. More processors for Go only have goroutines
+	// wake threads that find nothing to do.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(d.threads))
 	name, err := d.find(ctx, model)
 	if err != nil {
 		return nil, err

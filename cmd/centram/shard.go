@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -107,6 +108,7 @@ func (a *app) shardCommand() *cobra.Command {
 		if network == "" || *dir == "" {
 			return usageError{errors.New("a shard is started by: centram hyperlink demo"), ""}
 		}
+		runtime.GOMAXPROCS(*threads) // as in the process that demonstrates
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		ctx, cancel := context.WithCancel(ctx)

@@ -26,7 +26,7 @@ type Config struct {
 	KeyType    llama.KVType // zero means F16
 	ValueType  llama.KVType // zero means F16
 	Flash      llama.FlashAttention
-	Poll       int           // how hard idle threads wait, 1..100. Zero means 50
+	Poll       int           // how hard idle threads wait: -1 sleeps at once, 100 spins longest. Zero means 50, and -1 in a stage
 	Progress   func(float64) // loading, 0..1
 }
 

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,10 @@ type Stage struct {
 	found    []llama.Candidate
 	best     [][]engine.Candidate // by row that yields something; their memory is used again
 }
+
+// stagePoll is how hard a stage's idle threads wait, unless that is said: not at all. A stage waits for others most of the
+// time, and threads that spin meanwhile take the cores from whoever else computes on the machine, and its battery.
+const stagePoll = -1
 
 // OpenStage loads a slice. Only what was checked by package gguf may be given to it.
 func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
@@ -50,7 +55,7 @@ func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
 	s.info.Outputs = outputs
 	s.ctx, err = s.model.NewContext(llama.ContextConfig{
 		Size: cfg.Context, Sequences: cfg.Sequences, Batch: cfg.BatchSize, MicroBatch: cfg.MicroBatch, Outputs: outputs,
-		Threads: cfg.Threads, Poll: cfg.Poll, KeyType: cfg.KeyType, ValueType: cfg.ValueType, Flash: cfg.Flash, Stage: true,
+		Threads: cfg.Threads, Poll: cmp.Or(cfg.Poll, stagePoll), KeyType: cfg.KeyType, ValueType: cfg.ValueType, Flash: cfg.Flash, Stage: true,
 	})
 	if err != nil {
 		return nil, errors.Join(loadError(ctx, path, err), s.model.Close())
