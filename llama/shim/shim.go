@@ -4,7 +4,7 @@ package shim
 
 /*
 #cgo CPPFLAGS: -I${SRCDIR}/../../build/native/src/include -I${SRCDIR}/../../build/native/src/ggml/include
-#cgo CXXFLAGS: -std=c++17 -O3 -I${SRCDIR}/../../build/native/src/common -I${SRCDIR}/../../build/native/src/vendor
+#cgo CXXFLAGS: -std=c++17 -O3 -I${SRCDIR}/../../build/native/src/common -I${SRCDIR}/../../build/native/src/src -I${SRCDIR}/../../build/native/src/ggml/src -I${SRCDIR}/../../build/native/src/vendor
 #cgo LDFLAGS: -L${SRCDIR}/../../build/native/lib -lllama-common -lllama-common-base -lcpp-httplib -lllama -lggml
 #cgo cuda LDFLAGS: -L/usr/local/cuda/lib64 -lggml-cuda -lcudart -lcublas -lcublasLt -lcuda
 #cgo metal LDFLAGS: -lggml-metal -framework Foundation -framework Metal -framework MetalKit
