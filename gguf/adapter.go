@@ -3,8 +3,6 @@ package gguf
 import (
 	"math"
 	"strings"
-
-	"github.com/centram/centram"
 )
 
 // AdapterSummary is what a checked LoRA adapter is. For each matrix W that it changes it has two, A and B, and llama.cpp
@@ -35,11 +33,14 @@ var adapterRules = []keyRule{
 	{sliceFirst, KindUint32, false, 0, MaxLayers},
 	{sliceEnd, KindUint32, false, 1, MaxLayers},
 	{sliceLayers, KindUint32, false, 1, MaxLayers},
+	{sliceTokensFirst, KindUint32, false, 0, MaxListLen},
+	{sliceTokensEnd, KindUint32, false, 1, MaxListLen},
+	{sliceTokens, KindUint32, false, 2, MaxListLen},
 }
 
 // CheckAdapter reports whether llama.cpp can be trusted with f as a LoRA adapter for the model that base is of: whether
 // its keys are of the right kinds, and its tensors are pairs that fit matrices of the model. If the model is a slice, f
-// must have been cut for the same layers; if it is whole, f must not have been cut.
+// must have been cut for the same share of its model; if it is whole, f must not have been cut.
 //
 // An error is Invalid, or Unsupported for an adapter that is sound but not ours to run.
 func CheckAdapter(f *File, base Summary) (AdapterSummary, error) {
@@ -53,12 +54,12 @@ func CheckAdapter(f *File, base Summary) (AdapterSummary, error) {
 	return c.out, nil
 }
 
-// CutAdapter returns the recipe of the part of f for layers r of the model that base is of, its layers renumbered as
-// Slice does it; what changes the output goes to the last layer's. hash is as for Cut. If f changes nothing in these
-// layers, the recipe is nil: llama.cpp takes no adapter without tensors.
+// CutAdapter returns the recipe of the part of f for a share of the model that base is of, its layers renumbered as
+// Slice does it; what changes the output goes with the output's rows. hash is as for Cut. If f changes nothing in the
+// share, the recipe is nil: llama.cpp takes no adapter without tensors.
 //
 // It fails with Unsupported if f changes the token embedding, which no slice has.
-func CutAdapter(f *File, base Summary, r centram.LayerRange, hash func(Tensor) ([32]byte, error)) (*Recipe, error) {
+func CutAdapter(f *File, base Summary, share Share, hash func(Tensor) ([32]byte, error)) (*Recipe, error) {
 	sum, err := CheckAdapter(f, base)
 	if err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func CutAdapter(f *File, base Summary, r centram.LayerRange, hash func(Tensor) (
 		return nil, unsupported(f, "it changes the token embedding, which no slice of the model has").
 			WithHint("Use it with the whole model on one machine.")
 	}
-	s, err := base.slice(r)
+	s, err := base.slice(share)
 	if err != nil {
 		return nil, err
 	}
@@ -77,9 +78,12 @@ func CutAdapter(f *File, base Summary, r centram.LayerRange, hash func(Tensor) (
 		if !isHalf || matrix == outputMatrix && !s.tail() {
 			continue
 		}
-		name, here, err := renumber(t.Name, r)
+		name, here, err := renumber(t.Name, share.Layers)
 		if err != nil {
 			return nil, err
+		}
+		if t.Name == outputMatrix+halfB {
+			t = t.rows(s.Tokens.in(base))
 		}
 		if here {
 			st.pieces = append(st.pieces, piece{name: name, typ: t.Type, dims: t.Dims, from: t})
@@ -153,6 +157,17 @@ func (c *adapterChecker) layers() error {
 	case got.Slice != want.Slice || got.WholeLayers != want.WholeLayers:
 		return c.bad("it is for layers %d to %d of %d, not for %d to %d of %d",
 			got.Slice.First, got.Slice.End, got.WholeLayers, want.Slice.First, want.Slice.End, want.WholeLayers)
+	}
+	if !c.base.Stage {
+		return nil
+	}
+	c.sum.VocabSize = c.base.VocabSize
+	if err := c.tokens(); err != nil {
+		return err
+	}
+	if got, want := c.sum, c.base; got.Tokens != want.Tokens || got.WholeTokens != want.WholeTokens {
+		return c.bad("it is for the tokens %d to %d of %d, not for %d to %d of %d",
+			got.Tokens.First, got.Tokens.End, got.WholeTokens, want.Tokens.First, want.Tokens.End, want.WholeTokens)
 	}
 	return nil
 }

@@ -176,7 +176,7 @@ func TestCheckAdapterTellsUnsupportedFromBroken(t *testing.T) {
 
 func cutAdapter(t testing.TB, f *File, base Summary, first, end int) *Recipe {
 	t.Helper()
-	r, err := CutAdapter(f, base, centram.LayerRange{First: first, End: end}, f.Hash)
+	r, err := CutAdapter(f, base, Share{Layers: centram.LayerRange{First: first, End: end}}, f.Hash)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,13 +267,13 @@ func TestAnAdapterThatChangesNothingHereIsNoRecipe(t *testing.T) {
 func TestCutAdapterRefusesWhatItCannotCut(t *testing.T) {
 	base := adapterBase(t, false).Summary
 	d := adapterDraft()
-	_, err := CutAdapter(d.file(t), base, centram.LayerRange{First: 1, End: 5}, nil)
+	_, err := CutAdapter(d.file(t), base, Share{Layers: centram.LayerRange{First: 1, End: 5}}, nil)
 	wantError(t, err, centram.Invalid, "layers 1 to 5 cannot be cut")
 	d.tensor("token_embd.weight.lora_a", F32, 2, 289)
 	d.tensor("token_embd.weight.lora_b", F32, 2, 32)
-	_, err = CutAdapter(d.file(t), base, centram.LayerRange{First: 1, End: 3}, nil)
+	_, err = CutAdapter(d.file(t), base, Share{Layers: centram.LayerRange{First: 1, End: 3}}, nil)
 	wantError(t, err, centram.Unsupported, "changes the token embedding")
 	d.tensors = nil
-	_, err = CutAdapter(d.file(t), base, centram.LayerRange{First: 1, End: 3}, nil)
+	_, err = CutAdapter(d.file(t), base, Share{Layers: centram.LayerRange{First: 1, End: 3}}, nil)
 	wantError(t, err, centram.Invalid, "changes nothing")
 }

@@ -231,4 +231,7 @@ var keyRules = []keyRule{
 	{sliceFirst, KindUint32, false, 0, MaxLayers},
 	{sliceEnd, KindUint32, false, 1, MaxLayers},
 	{sliceLayers, KindUint32, false, 1, MaxLayers},
+	{sliceTokensFirst, KindUint32, false, 0, MaxListLen},
+	{sliceTokensEnd, KindUint32, false, 1, MaxListLen},
+	{sliceTokens, KindUint32, false, 2, MaxListLen},
 }

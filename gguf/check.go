@@ -33,6 +33,8 @@ type Summary struct {
 	KVBytesPerToken int64              // of a cache in F16
 	Slice           centram.LayerRange // the layers of the whole model that are here: all, unless the file is a slice
 	WholeLayers     int                // of the model that Slice is a part of
+	Tokens          TokenRange         // of the whole's vocabulary: those whose logits it gives
+	WholeTokens     int                // of the vocabulary that Tokens are of; 0 if it gives no logits
 }
 
 // Whole fails with Invalid if s is of a slice. llama.cpp must not be given text for one: without a vocabulary it
@@ -260,7 +262,7 @@ func (c *checker) vocabulary() error {
 	if err != nil {
 		return err
 	}
-	c.sum.VocabSize = vocab
+	c.sum.VocabSize, c.sum.Tokens, c.sum.WholeTokens = vocab, TokenRange{End: vocab}, vocab
 	if ok && int(n) != vocab {
 		return c.bad("its vocabulary has %d tokens, but %s.vocab_size says %v", vocab, c.arch.name, n)
 	}
@@ -277,8 +279,34 @@ func (c *checker) noVocabulary() error {
 	if model, _ := c.String(tokenizerModel); model != noVocab {
 		return c.bad("it is a slice, but its tokenizer is %q, not %q", printable(model), noVocab)
 	}
-	if n := c.sum.VocabSize; !c.sum.tail() && n != fillerTokens {
-		return c.bad("it is a slice without the output, but has a vocabulary of %d, not %d", n, fillerTokens)
+	return c.tokens()
+}
+
+// tokens finds out which part of the vocabulary a slice gives logits of.
+func (c *checker) tokens() error {
+	s := &c.sum
+	first, hasFirst := c.numbers[sliceTokensFirst]
+	end, hasEnd := c.numbers[sliceTokensEnd]
+	whole, hasWhole := c.numbers[sliceTokens]
+	some := hasFirst || hasEnd || hasWhole
+	switch {
+	case !s.tail() && some:
+		return c.bad("it is a slice without the output, but says which tokens it gives logits of")
+	case !s.tail() && s.VocabSize != fillerTokens:
+		return c.bad("it is a slice without the output, but has a vocabulary of %d, not %d", s.VocabSize, fillerTokens)
+	case !s.tail():
+		return nil
+	case !some:
+		s.Tokens, s.WholeTokens = TokenRange{End: s.VocabSize}, s.VocabSize
+		return nil
+	case !hasFirst || !hasEnd || !hasWhole:
+		return c.bad("it says that it gives logits of some tokens, but not with all of the keys %s, %s and %s",
+			sliceTokensFirst, sliceTokensEnd, sliceTokens)
+	}
+	s.Tokens, s.WholeTokens = TokenRange{int(first), int(end)}, int(whole)
+	if s.Tokens.Len() != s.VocabSize || s.Tokens.End > s.WholeTokens || s.VocabSize == s.WholeTokens {
+		return c.bad("it says it gives logits of the tokens %d to %d of %d, but has a vocabulary of %d",
+			s.Tokens.First, s.Tokens.End, s.WholeTokens, s.VocabSize)
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func (s Shape) orDefaults() (Shape, error) {
 func (s Shape) summary() Summary {
 	return Summary{
 		Layers: s.Layers, Embedding: s.Embedding, Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.Embedding / s.Heads,
-		FeedForward: s.FeedForward, VocabSize: s.VocabSize,
+		FeedForward: s.FeedForward, VocabSize: s.VocabSize, Tokens: TokenRange{End: s.VocabSize}, WholeTokens: s.VocabSize,
 	}
 }
 

@@ -79,6 +79,7 @@ func TestToyHasTheParametersItIsKnownFor(t *testing.T) {
 			Architecture: "qwen2", Name: "Centram toy", Parameters: 842496, Layers: 4, Embedding: 128, Heads: 4, KVHeads: 4,
 			HeadDim: 32, FeedForward: 352, Context: 2048, VocabSize: 289, Quantization: typ.String(), ChatTemplate: true,
 			Tied: true, SizeBytes: sum.SizeBytes, KVBytesPerToken: 2048, Slice: centram.LayerRange{End: 4}, WholeLayers: 4,
+			Tokens: TokenRange{End: 289}, WholeTokens: 289,
 		}
 		if sum != want {
 			t.Errorf("got  %+v\nwant %+v", sum, want)

@@ -1,20 +1,18 @@
 package gguf
 
-import "github.com/centram/centram"
-
 // Join makes a model of files that were read one by one, which are all its parts in order. It takes them over, and closes them if
 // they do not make a model.
 func Join(parts ...*File) (*Model, error) { return newModel(parts) }
 
 // Need is a tensor that a slice is made of.
 type Need struct {
-	Part   int // index of the model's part that has it
-	Tensor Tensor
+	Part   int    // index of the model's part that has it
+	Tensor Tensor // or those rows of it that are needed
 }
 
 // Needs are the tensors that Slice reads, so that they can be fetched before.
-func Needs(m *Model, r centram.LayerRange) ([]Need, error) {
-	st, err := newStage(m, r)
+func Needs(m *Model, share Share) ([]Need, error) {
+	st, err := newStage(m, share)
 	if err != nil {
 		return nil, err
 	}

@@ -45,9 +45,10 @@ func (i Ingredient) Size() int64 {
 }
 
 // Cut returns the recipe of what Slice would write. It calls hash for the SHA-256 of the data of each of m's tensors
-// that is in it: m.Hash, or what remembers its results.
-func Cut(m *Model, r centram.LayerRange, hash func(Tensor) ([32]byte, error)) (*Recipe, error) {
-	st, err := newStage(m, r)
+// that is in it: m.Hash, or what remembers its results. Of the output matrix it may be some rows, as their offset and shape
+// say.
+func Cut(m *Model, share Share, hash func(Tensor) ([32]byte, error)) (*Recipe, error) {
+	st, err := newStage(m, share)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +229,7 @@ type Source struct {
 	Tensor Tensor
 }
 
-// Sources says where in the files that r was cut from, m.Parts or an adapter, the data is that r names, by the names of
+// Sources says where in the files that r was cut from, a model's Parts or an adapter, the data is that r names, by the names of
 // r's tensors. It fails with Invalid if they have no such tensor. It does not compare the data.
 func (r *Recipe) Sources(from ...*File) (map[string]Source, error) {
 	f, err := r.file()
@@ -240,6 +241,7 @@ func (r *Recipe) Sources(from ...*File) (map[string]Source, error) {
 		return nil, unusable(f, "it does not say which layers it is of")
 	}
 	start, _ := from[0].Uint(sliceFirst) // none in a whole file
+	tokens := tokensOf(f, from[0])
 	out := map[string]Source{}
 	for _, t := range r.Tensors {
 		if t.Zeros() {
@@ -254,12 +256,26 @@ func (r *Recipe) Sources(from ...*File) (map[string]Source, error) {
 			name = layerName(layer+int(first)-int(start), rest)
 		}
 		source, ok := locate(from, name)
+		if ok && perToken(t.Name) && source.Tensor.hasRows(tokens) {
+			source.Tensor = source.Tensor.rows(tokens)
+		}
 		if !ok || source.Tensor.Type != t.Type || !sameDims(source.Tensor.Dims, t.Dims) {
 			return nil, centram.Errorf(centram.Invalid, "%s has no tensor %s like the recipe's %s", from[0].Name, name, t.Name)
 		}
 		out[t.Name] = source
 	}
 	return out, nil
+}
+
+// tokensOf are the tokens that a slice gives logits of, counted in those of the file that it was cut from. Zero: all.
+func tokensOf(slice, whole *File) TokenRange {
+	first, ok := slice.Uint(sliceTokensFirst)
+	end, _ := slice.Uint(sliceTokensEnd)
+	if !ok || first >= end || end > MaxListLen {
+		return TokenRange{}
+	}
+	start, _ := whole.Uint(sliceTokensFirst) // none in a whole file
+	return TokenRange{int(first) - int(start), int(end) - int(start)}
 }
 
 func locate(files []*File, name string) (Source, bool) {

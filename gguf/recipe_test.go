@@ -18,7 +18,7 @@ import (
 
 func cutRecipe(t testing.TB, m *Model, first, end int) *Recipe {
 	t.Helper()
-	r, err := Cut(m, centram.LayerRange{First: first, End: end}, m.Hash)
+	r, err := Cut(m, Share{Layers: centram.LayerRange{First: first, End: end}}, m.Hash)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestRecipeMakesTheSlice(t *testing.T) {
 			if err := recipe.Write(&got, open); err != nil {
 				t.Fatal(err)
 			}
-			if err := Slice(&want, whole, r); err != nil {
+			if err := Slice(&want, whole, Share{Layers: r}); err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(got.Bytes(), want.Bytes()) {
@@ -328,15 +328,15 @@ func TestWriteChecksTheDataOfEveryTensor(t *testing.T) {
 func TestCutPassesOnThatATensorHasNoHash(t *testing.T) {
 	whole := openBytes(t, tiny(t))
 	broken := errors.New("disk on fire")
-	_, err := Cut(whole, centram.LayerRange{End: 1}, func(Tensor) ([32]byte, error) { return [32]byte{}, broken })
+	_, err := Cut(whole, Share{Layers: centram.LayerRange{End: 1}}, func(Tensor) ([32]byte, error) { return [32]byte{}, broken })
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v, want it to wrap %v", err, broken)
 	}
-	_, err = Cut(whole, centram.LayerRange{End: 1}, func(Tensor) ([32]byte, error) { return [32]byte{}, nil })
+	_, err = Cut(whole, Share{Layers: centram.LayerRange{End: 1}}, func(Tensor) ([32]byte, error) { return [32]byte{}, nil })
 	if err == nil || !strings.Contains(err.Error(), "there is no hash") {
 		t.Errorf("got %v, want an error about a hash that is not there", err)
 	}
-	_, err = Cut(whole, centram.LayerRange{End: 3}, whole.Hash)
+	_, err = Cut(whole, Share{Layers: centram.LayerRange{End: 3}}, whole.Hash)
 	wantError(t, err, centram.Invalid, "cannot be cut from a model of 2 layers")
 }
 

@@ -3,32 +3,55 @@ package gguf
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/centram/centram"
 )
 
-// The keys of a slice: which layers of which whole it is. A slice of a slice counts in layers of the whole.
+// The keys of a slice: which layers of which whole it is, and if it gives logits of a part of the vocabulary only, of which.
+// A slice of a slice counts in layers and tokens of the whole.
 const (
-	sliceFirst  = "centram.slice.first"
-	sliceEnd    = "centram.slice.end"
-	sliceLayers = "centram.slice.layers"
+	sliceFirst       = "centram.slice.first"
+	sliceEnd         = "centram.slice.end"
+	sliceLayers      = "centram.slice.layers"
+	sliceTokensFirst = "centram.slice.tokens_first"
+	sliceTokensEnd   = "centram.slice.tokens_end"
+	sliceTokens      = "centram.slice.tokens"
 )
 
 // fillerTokens is the vocabulary of a slice without the output. No token is ever looked up in it.
 const fillerTokens = 32
 
-// Slice writes layers r of m as a file of its own that llama.cpp loads: one stage of a model that is split over several
+// Share is what a slice has of a model.
+type Share struct {
+	Layers centram.LayerRange
+	// Tokens are those whose logits it gives: so many rows of the output matrix, which comes with the last layer. Zero means
+	// all that there are.
+	Tokens TokenRange
+}
+
+// TokenStep is where a vocabulary may be cut: at multiples of it, and only one that is a multiple itself. ggml multiplies
+// matrices whose rows do not come in such numbers by other kernels, or does not repack them, and their last bits differ.
+const TokenStep = 64
+
+// TokenRange is a part of a vocabulary: tokens First to End, without End.
+type TokenRange struct{ First, End int }
+
+// Len is how many tokens there are in r.
+func (r TokenRange) Len() int { return r.End - r.First }
+
+// Slice writes a share of m as a file of its own that llama.cpp loads: one stage of a model that is split over several
 // machines. The layers are renumbered from 0, and the keys stay, except those that say how many layers there are, which
-// they are of the whole (centram.slice.first, .end and .layers), and the tokenizer.
+// they are of the whole (centram.slice.*), and the tokenizer.
 //
 // A stage is fed hidden states, also the first one: whoever asks looks up the embedding rows himself. So it has no
 // vocabulary ("no_vocab"), and where llama.cpp insists on a token embedding that is not also the output matrix, it is
-// zeros: 32 rows of F32, or in the stage with the last layer, which has the output, a row for each token of the whole,
-// in the smallest type there is. If dst is a file, these are a hole in it.
-func Slice(dst io.Writer, m *Model, r centram.LayerRange) error {
-	st, err := newStage(m, r)
+// zeros: 32 rows of F32, or in the stage with the last layer, which has the output, a row for each token that it gives
+// logits of, in the smallest type there is. If dst is a file, these are a hole in it.
+func Slice(dst io.Writer, m *Model, share Share) error {
+	st, err := newStage(m, share)
 	if err != nil {
 		return err
 	}
@@ -41,7 +64,7 @@ func Slice(dst io.Writer, m *Model, r centram.LayerRange) error {
 		tensors = append(tensors, t)
 	}
 	if err := Write(dst, st.metadata, tensors); err != nil {
-		return fmt.Errorf("cut layers %d to %d from %s: %w", r.First, r.End, m.Path(), err)
+		return fmt.Errorf("cut layers %d to %d from %s: %w", share.Layers.First, share.Layers.End, m.Path(), err)
 	}
 	return nil
 }
@@ -61,22 +84,26 @@ type piece struct {
 	filler bool   // zeros
 }
 
-func newStage(m *Model, r centram.LayerRange) (stage, error) {
-	s, err := m.Summary.slice(r)
+func newStage(m *Model, share Share) (stage, error) {
+	s, err := m.Summary.slice(share)
 	if err != nil {
 		return stage{}, err
 	}
+	rows := s.Tokens.in(m.Summary)
 	st := stage{metadata: sliceMetadata(m.Parts[0].Metadata, s)}
 	for _, t := range m.Tensors {
 		p := piece{name: t.Name, typ: t.Type, dims: t.Dims, from: t}
 		switch {
 		case t.Name == tokenEmbedding && s.filler():
 			p.typ, p.dims, p.filler = fillerType(s), []uint64{uint64(s.Embedding), uint64(s.VocabSize)}, true
-		case (t.Name == outputMatrix || t.Name == outputBias) && !s.tail():
+		case givesLogits(t.Name) && !s.tail():
 			continue
+		case givesLogits(t.Name) || t.Name == tokenEmbedding: // which is the output matrix as well, or it would be filler
+			p.from = t.rows(rows)
+			p.dims = p.from.Dims
 		default:
 			var here bool
-			if p.name, here, err = renumber(t.Name, r); err != nil {
+			if p.name, here, err = renumber(t.Name, share.Layers); err != nil {
 				return stage{}, err
 			}
 			if !here {
@@ -88,16 +115,57 @@ func newStage(m *Model, r centram.LayerRange) (stage, error) {
 	return st, nil
 }
 
-// slice says what layers r of s will be, as far as it takes to cut them.
-func (s Summary) slice(r centram.LayerRange) (Summary, error) {
+// givesLogits says whether a tensor has something for each token whose logits are given.
+func givesLogits(name string) bool { return name == outputMatrix || name == outputBias }
+
+// perToken says whether a tensor of a slice, or of an adapter for one, has a row for each token whose logits are given.
+func perToken(name string) bool {
+	return givesLogits(name) || name == tokenEmbedding || name == outputMatrix+halfB
+}
+
+// in counts r in tokens of s.
+func (r TokenRange) in(s Summary) TokenRange {
+	return TokenRange{r.First - s.Tokens.First, r.End - s.Tokens.First}
+}
+
+// hasRows says whether there is such a part of t.
+func (t Tensor) hasRows(r TokenRange) bool {
+	return len(t.Dims) > 0 && 0 <= r.First && r.First < r.End && uint64(r.End) <= t.Dims[len(t.Dims)-1]
+}
+
+// rows is the part of t, which has a row or a number for each token, that belongs to tokens r.
+func (t Tensor) rows(r TokenRange) Tensor {
+	last := len(t.Dims) - 1
+	row := t.Size / int64(t.Dims[last])
+	t.Offset, t.Size = t.Offset+int64(r.First)*row, int64(r.Len())*row
+	t.Dims = append(slices.Clone(t.Dims[:last]), uint64(r.Len()))
+	return t
+}
+
+// slice says what a share of s will be, as far as it takes to cut it.
+func (s Summary) slice(share Share) (Summary, error) {
+	r, tokens := share.Layers, share.Tokens
 	if r.First < 0 || r.First >= r.End || r.End > s.Layers {
 		return Summary{}, centram.Errorf(centram.Invalid, "layers %d to %d cannot be cut from a model of %d layers",
 			r.First, r.End, s.Layers)
 	}
 	s.Stage, s.Layers = true, r.Len()
 	s.Slice = centram.LayerRange{First: s.Slice.First + r.First, End: s.Slice.First + r.End}
+	switch all := s.Tokens; {
+	case tokens == TokenRange{}:
+	case !s.tail():
+		return Summary{}, centram.Errorf(centram.Invalid, "layers %d to %d give no logits: the last layer is not among them", r.First, r.End)
+	case tokens.First < 0 || tokens.First >= tokens.End || tokens.End > all.Len():
+		return Summary{}, centram.Errorf(centram.Invalid, "tokens %d to %d cannot be cut from a vocabulary of %d", tokens.First, tokens.End, all.Len())
+	case tokens.First%TokenStep != 0 || tokens.End%TokenStep != 0 || all.Len()%TokenStep != 0:
+		return Summary{}, centram.Errorf(centram.Invalid, "tokens %d to %d of %d cannot be cut: all three have to be multiples of %d",
+			tokens.First, tokens.End, all.Len(), TokenStep)
+	default:
+		s.Tokens = TokenRange{all.First + tokens.First, all.First + tokens.End}
+		s.VocabSize = tokens.Len()
+	}
 	if !s.tail() {
-		s.VocabSize, s.Tied = fillerTokens, false
+		s.VocabSize, s.Tied, s.Tokens, s.WholeTokens = fillerTokens, false, TokenRange{}, 0
 	}
 	return s, nil
 }
@@ -147,11 +215,18 @@ func dropped(key string) bool {
 }
 
 func sliceKeys(s Summary) []KV {
-	return []KV{
+	keys := []KV{
 		{sliceFirst, Of(uint32(s.Slice.First))},
 		{sliceEnd, Of(uint32(s.Slice.End))},
 		{sliceLayers, Of(uint32(s.WholeLayers))},
 	}
+	if s.Tokens.Len() == s.WholeTokens {
+		return keys
+	}
+	return append(keys,
+		KV{sliceTokensFirst, Of(uint32(s.Tokens.First))},
+		KV{sliceTokensEnd, Of(uint32(s.Tokens.End))},
+		KV{sliceTokens, Of(uint32(s.WholeTokens))})
 }
 
 // renumber returns the name that a tensor has among layers r, and whether it is there. One of no layer always is.

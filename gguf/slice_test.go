@@ -30,7 +30,7 @@ func openBytes(t testing.TB, b []byte) *Model {
 func cut(t testing.TB, m *Model, first, end int) *Model {
 	t.Helper()
 	var b bytes.Buffer
-	if err := Slice(&b, m, centram.LayerRange{First: first, End: end}); err != nil {
+	if err := Slice(&b, m, Share{Layers: centram.LayerRange{First: first, End: end}}); err != nil {
 		t.Fatal(err)
 	}
 	return openBytes(t, b.Bytes())
@@ -50,6 +50,7 @@ func TestSliceHoldsTheLayersOfTheWhole(t *testing.T) {
 	want.Stage, want.VocabSize, want.ChatTemplate = true, 32, false
 	want.Parameters, want.SizeBytes = slice.Summary.Parameters, slice.Summary.SizeBytes
 	want.KVBytesPerToken /= 2
+	want.Tokens, want.WholeTokens = TokenRange{}, 0
 	if slice.Summary != want {
 		t.Errorf("got  %+v\nwant %+v", slice.Summary, want)
 	}
@@ -203,7 +204,7 @@ func TestZerosAreAHoleInAFile(t *testing.T) {
 	whole := openBytes(t, generate(t, fourLayers()))
 	for _, r := range []centram.LayerRange{{First: 1, End: 3}, {First: 3, End: 4}} {
 		var want bytes.Buffer
-		if err := Slice(&want, whole, r); err != nil {
+		if err := Slice(&want, whole, Share{Layers: r}); err != nil {
 			t.Fatal(err)
 		}
 		for name, flags := range map[string]int{"rewritten": os.O_RDWR, "appended": os.O_WRONLY | os.O_APPEND | os.O_TRUNC} {
@@ -215,7 +216,7 @@ func TestZerosAreAHoleInAFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := Slice(f, whole, r); err != nil {
+			if err := Slice(f, whole, Share{Layers: r}); err != nil {
 				t.Fatal(err)
 			}
 			f.Close()
@@ -229,7 +230,7 @@ func TestZerosAreAHoleInAFile(t *testing.T) {
 func TestZerosAreWrittenIntoAPipe(t *testing.T) {
 	whole := openBytes(t, generate(t, fourLayers()))
 	var want bytes.Buffer
-	if err := Slice(&want, whole, centram.LayerRange{End: 1}); err != nil {
+	if err := Slice(&want, whole, Share{Layers: centram.LayerRange{End: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	r, w, err := os.Pipe()
@@ -239,7 +240,7 @@ func TestZerosAreWrittenIntoAPipe(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		defer w.Close()
-		done <- Slice(w, whole, centram.LayerRange{End: 1})
+		done <- Slice(w, whole, Share{Layers: centram.LayerRange{End: 1}})
 	}()
 	if got := data(t, r); !bytes.Equal(got, want.Bytes()) {
 		t.Errorf("got %d bytes that differ from the %d written to memory", len(got), want.Len())
@@ -289,7 +290,7 @@ func TestSliceRefusesBadRanges(t *testing.T) {
 	m := openBytes(t, tiny(t))
 	for _, r := range [][2]int{{-1, 1}, {0, 0}, {1, 1}, {1, 0}, {0, 3}, {2, 3}} {
 		var b bytes.Buffer
-		err := Slice(&b, m, centram.LayerRange{First: r[0], End: r[1]})
+		err := Slice(&b, m, Share{Layers: centram.LayerRange{First: r[0], End: r[1]}})
 		wantError(t, err, centram.Invalid, "cannot be cut from a model of 2 layers")
 		if b.Len() > 0 {
 			t.Errorf("%v: wrote %d bytes before it refused", r, b.Len())

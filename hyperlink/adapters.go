@@ -19,8 +19,9 @@ const adapterFor = time.Minute
 type adapterSets struct {
 	sets  []wire.AdapterSet
 	parts [][]wire.Hash // by stage, of all adapters of all sets
-	own   map[wire.Hash][]engine.AdapterScale
-	known map[string]wire.Hash // by the list that the engine gives
+	// What of a set is for this machine: for its layers, and for its rows of the output matrix.
+	own, output map[wire.Hash][]engine.AdapterScale
+	known       map[string]wire.Hash // by the list that the engine gives
 }
 
 // adapters has all machines get the adapters of a list, if they have not, and returns the set's name and what of it is for
@@ -37,7 +38,7 @@ func (c *Chain) adapters(ctx context.Context, list []engine.AdapterScale) (wire.
 		return wire.Hash{}, nil, centram.Errorf(centram.Unsupported, "this chain takes no adapters")
 	}
 	var set wire.AdapterSet
-	var own []engine.AdapterScale
+	var own, output []engine.AdapterScale
 	parts := make([][]wire.Hash, len(c.cfg.Stages))
 	for _, a := range list {
 		pub, err := c.cfg.Adapter(ctx, a)
@@ -52,6 +53,9 @@ func (c *Chain) adapters(ctx context.Context, list []engine.AdapterScale) (wire.
 		if pub.Own != "" {
 			own = append(own, engine.AdapterScale{Path: pub.Own, Scale: scaleOf(in)})
 		}
+		if pub.Output != "" {
+			output = append(output, engine.AdapterScale{Path: pub.Output, Scale: scaleOf(in)})
+		}
 	}
 	if err := c.spread(ctx, set, parts); err != nil {
 		return wire.Hash{}, nil, err
@@ -59,7 +63,7 @@ func (c *Chain) adapters(ctx context.Context, list []engine.AdapterScale) (wire.
 	id := set.ID()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sets.known[key], c.sets.own[id] = id, own
+	c.sets.known[key], c.sets.own[id], c.sets.output[id] = id, own, output
 	return id, own, nil
 }
 

@@ -66,12 +66,15 @@ func (c *Chain) answered(u unanswered, m *wire.ActRet) {
 	}
 	f := &u.step.batch[u.frame]
 	rest, size := m.Rows, len(m.Rows)/max(1, int(m.Tokens))
+	normed, width := u.step.ahead.rows[u.frame], c.cfg.Info.Embedding // sent ahead, if the output matrix is shared
 	for i := range int(f.Tokens) {
 		w := c.hearing.at(int(f.Lane), int(f.Pos)+i, f.Adapters)
 		if rowWanted(f, i) {
 			if w != nil {
+				w.in.Write(rawBytes(normed[:min(width, len(normed))]))
 				w.in.Write(rest[:size])
 			}
+			normed = normed[min(width, len(normed)):]
 			rest = rest[size:]
 		}
 		if w == nil || !c.hearing.pass(int(f.Lane)) {

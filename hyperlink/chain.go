@@ -1,6 +1,7 @@
 package hyperlink
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -30,15 +31,18 @@ type Table interface {
 	Close() error
 }
 
-// ChainConfig is what a Chain is made of. All but Adapter, Spare and Log is needed. The chain closes Text, Table and Own.
+// ChainConfig is what a Chain is made of. All but Output, Adapter, Spare and Log is needed. The chain closes Text, Table, Own
+// and Output.
 type ChainConfig struct {
 	Node  *p2p.Node
 	Host  *Host // of the same node: it hears what stages say of each other
 	Text  Text
 	Table Table
 	Own   engine.Stage // the first layers
-	Info  engine.Info  // of the whole model. Context, Sequences and BatchSize are the chain's
-	Model wire.Hash
+	// Output has the last rows of the output matrix; the last stage has the ones before. Nil means that it has all.
+	Output engine.Stage
+	Info   engine.Info // of the whole model. Context, Sequences and BatchSize are the chain's
+	Model  wire.Hash
 	// Stages are all of the chain, the first one being this node's.
 	Stages []wire.PlanStage
 	// Adapter publishes an adapter for the stages. Nil means that there are none.
@@ -70,6 +74,11 @@ type Chain struct {
 
 	audits bool // commitments are held against others
 
+	// computing is held by who computes here, the first layers or the output matrix: their threads would take each other the
+	// processors.
+	computing gate
+	toDo      chan struct{} // has something in it when there are jobs
+
 	gate    gate // guards the following: while a machine is being replaced, no batch is begun
 	out     batch
 	next    *edge
@@ -85,6 +94,7 @@ type Chain struct {
 	remote     []*remote // stages 1 and on
 	standbys   map[uint16]*remote
 	flight     []*pending // steps under way, in order
+	jobs       []job      // of which the head's part of the output matrix is to be computed
 	frames     map[uint32]unanswered
 	refill     uint16 // the first stage whose cache may not be what it should be; 0: all are
 	pace       pace
@@ -144,9 +154,9 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	}
 	c := &Chain{
 		Text: cfg.Text, cfg: cfg, log: cfg.Log, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
-		gate: newGate(), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
+		gate: newGate(), computing: newGate(), toDo: make(chan struct{}, 1), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
 		tainted: map[uint16]bool{}, sending: windows{}, hearing: windows{}, doubted: map[centram.PeerID]centram.PeerID{},
-		accusers: map[centram.PeerID]int{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
+		accusers: map[centram.PeerID]int{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, output: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
 	}
 	c.audits = cfg.AuditEvery > 0 || slices.ContainsFunc(cfg.Stages, func(s wire.PlanStage) bool { return s.Standby != centram.PeerID{} })
 	_, _ = rand.Read(c.id[:]) // never fails
@@ -159,6 +169,9 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	c.since = time.Now()
 	c.wg.Go(c.mend)
 	c.wg.Go(c.watch)
+	if cfg.Output != nil {
+		c.wg.Go(c.unembed)
+	}
 	if cfg.AuditEvery > 0 {
 		c.wg.Go(c.audit)
 	}
@@ -285,7 +298,7 @@ func (c *Chain) plan(stage uint16, id centram.PeerID, epoch uint32, standby bool
 		Stages: stages, Stage: stage, Standby: standby,
 		Rows: wire.F32, PromptRows: wire.F32, Keys: wire.F16, Values: wire.F16, Context: uint32(info.Context), Lanes: uint16(info.Sequences),
 		Tokens: uint16(info.BatchSize), Frames: 2 * uint16(len(stages)), Privacy: wire.Friend, ReadyMs: uint32(readyFor.Milliseconds()),
-		Adapters: sets.sets,
+		Adapters: sets.sets, TailTokens: uint32(c.tailTokens()),
 	}
 	if sets.parts != nil {
 		q.Parts = sets.parts[stage]
@@ -349,28 +362,28 @@ func (c *Chain) returned(r *remote, m *wire.ActRet) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	u, ok := c.frames[m.Seq]
+	ok = ok && int(r.stage) == len(c.stages)-1 && m.Epoch == c.epoch && c.remote[r.stage-1] == r
+	if ok && c.isAhead(u, m) {
+		return c.takeAhead(u, m)
+	}
 	r.mu.Lock()
 	r.took.add(time.Duration(m.ComputeUs) * time.Microsecond)
 	if m.Seq <= c.sent { // nobody has done what was not sent
 		r.seq = max(r.seq, m.Seq)
 	}
 	r.mu.Unlock()
-	if int(r.stage) != len(c.stages)-1 || m.Epoch != c.epoch || c.remote[r.stage-1] != r {
-		return nil
-	}
-	u, ok := c.frames[m.Seq]
 	if !ok {
 		return nil
 	}
-	if err := u.step.take(u.frame, m, c.cfg.Info.VocabSize); err != nil {
+	if err := u.step.take(u.frame, m, cmp.Or(c.tailTokens(), c.cfg.Info.VocabSize), c.cfg.Output != nil); err != nil {
 		return err // it stays under way: another machine will do it
 	}
 	c.answered(u, m)
 	delete(c.frames, m.Seq)
 	c.landedTo = max(c.landedTo, m.Seq)
-	if u.step.left--; u.step.left == 0 {
-		c.landed(u.step)
-	}
+	u.step.left--
+	c.land()
 	return nil
 }
 
@@ -494,9 +507,11 @@ func (c *Chain) first(ctx context.Context, adapters []engine.AdapterScale) ([]fl
 			return nil, err
 		}
 	}
+	c.computing.Lock()
 	began := time.Now()
 	out, err := c.cfg.Own.Run(ctx, own)
 	took := time.Since(began)
+	c.computing.Unlock()
 	c.widths.add(len(own.Rows), took)
 	c.mu.Lock()
 	c.took.add(took)
@@ -508,7 +523,7 @@ func (c *Chain) first(ctx context.Context, adapters []engine.AdapterScale) ([]fl
 func (c *Chain) send(p *pending) {
 	due := c.expect(p)
 	c.mu.Lock()
-	p.left = len(p.batch)
+	p.anew(c.cfg.Output != nil)
 	for i := range p.batch {
 		f := &p.batch[i]
 		c.seq++

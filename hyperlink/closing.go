@@ -18,7 +18,11 @@ func (c *Chain) Close() error {
 	c.end(centram.Errorf(centram.Unavailable, "the model was unloaded"))
 	c.deaf()
 	c.wg.Wait()
-	return errors.Join(c.cfg.Own.Close(), c.cfg.Table.Close(), c.cfg.Text.Close())
+	var output error
+	if c.cfg.Output != nil {
+		output = c.cfg.Output.Close()
+	}
+	return errors.Join(c.cfg.Own.Close(), output, c.cfg.Table.Close(), c.cfg.Text.Close())
 }
 
 // sayGoodbye has every machine give its account, and does not wait long for it.

@@ -5,9 +5,9 @@ import (
 	"encoding/binary"
 	"hash"
 	"math"
+	"slices"
 	"unsafe"
 
-	"github.com/centram/centram/engine"
 	"github.com/centram/centram/p2p/wire"
 )
 
@@ -60,16 +60,20 @@ func (ws windows) pass(lane int) bool {
 }
 
 // note adds a batch to the windows of its lanes, and returns the commitments to those that are complete.
-func (s *seat) note(b *batch, out engine.StageOutput) []wire.Message {
+func (s *seat) note(b *batch, hidden []float32) []wire.Message {
 	var done []wire.Message
-	wanted := s.wanted()
+	wanted, width := s.wanted(), s.info.Width
 	for i, r := range b.Rows {
 		var result []byte
 		switch {
 		case !s.last:
-			result = rawBytes(out.Hidden[i*s.info.Width : (i+1)*s.info.Width])
+			result = rawBytes(hidden[i*width : (i+1)*width])
 		case r.Logits && len(wanted) > 0:
 			result, wanted = wanted[0], wanted[1:]
+			if s.shares(b) { // what was sent ahead is a part of the answer
+				result = slices.Concat(rawBytes(hidden[:width]), result)
+				hidden = hidden[width:]
+			}
 		}
 		w := s.windows.at(r.Seq, r.Pos, b.adapters)
 		if w == nil {

@@ -74,6 +74,7 @@ func network(t testing.TB, n int, open hyperlink.Opener, adapt hyperlink.Adapter
 type model struct {
 	path string
 	file *gguf.Model
+	tail int // tokens that the last machine gives logits of, and the first of the others. 0: of all
 
 	mu    sync.Mutex           // guards parts
 	parts map[wire.Hash]string // files of adapters by their recipes
@@ -110,10 +111,44 @@ func (m *model) stage(dir string, layers wire.LayerSpan, cfg local.Config) (engi
 		return nil, err
 	}
 	defer f.Close()
-	if err := gguf.Slice(f, m.file, centram.LayerRange{First: int(layers.First), End: int(layers.End)}); err != nil {
+	if err := gguf.Slice(f, m.file, m.share(layers)); err != nil {
 		return nil, err
 	}
 	return local.OpenStage(context.Background(), f.Name(), cfg)
+}
+
+func (m *model) share(layers wire.LayerSpan) gguf.Share {
+	s := gguf.Share{Layers: centram.LayerRange{First: int(layers.First), End: int(layers.End)}}
+	if s.Layers.End == m.file.Summary.Layers {
+		s.Tokens.End = m.tail
+	}
+	return s
+}
+
+// rest is what the first machine has of the output matrix.
+func (m *model) rest() gguf.Share {
+	return gguf.Share{
+		Layers: centram.LayerRange{First: m.file.Summary.Layers - 1, End: m.file.Summary.Layers},
+		Tokens: gguf.TokenRange{First: m.tail, End: m.file.Summary.VocabSize},
+	}
+}
+
+// output loads that.
+func (m *model) output(t testing.TB, cfg local.Config) engine.Stage {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "output.gguf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := gguf.Slice(f, m.file, m.rest()); err != nil {
+		t.Fatal(err)
+	}
+	stage, err := local.OpenStage(t.Context(), f.Name(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stage
 }
 
 // opener opens what a plan asks for out of the file.
@@ -165,6 +200,9 @@ func (m *model) chainConfig(t testing.TB, nodes []*node, cfg local.Config, cuts 
 		},
 		Node: nodes[0].Node, Host: nodes[0].host, Text: text, Table: table, Own: own, Info: info, Model: wire.Hash{1}, Stages: stages, Log: slog.New(&said),
 	}
+	if m.tail > 0 {
+		cc.Output = m.output(t, cfg)
+	}
 	if _, measured := t.(*testing.B); !measured {
 		cc.AuditEvery = time.Hour // nobody computes along, but commitments have to fit
 	}
@@ -199,8 +237,15 @@ func (m *model) adapter(t testing.TB, path string, stages []wire.PlanStage) (hyp
 	}
 	defer f.Close()
 	out := hyperlink.Adapter{ID: sha256.Sum256([]byte(path))}
-	for i, s := range stages {
-		r, err := gguf.CutAdapter(f, m.file.Summary, centram.LayerRange{First: int(s.Layers.First), End: int(s.Layers.End)}, f.Hash)
+	var shares []gguf.Share
+	for _, s := range stages {
+		shares = append(shares, m.share(s.Layers))
+	}
+	if m.tail > 0 {
+		shares = append(shares, m.rest())
+	}
+	for i, share := range shares {
+		r, err := gguf.CutAdapter(f, m.file.Summary, share, f.Hash)
 		if err != nil {
 			return out, err
 		}
@@ -234,10 +279,14 @@ func (m *model) adapter(t testing.TB, path string, stages []wire.PlanStage) (hyp
 		m.mu.Lock()
 		m.parts[id] = part.Name()
 		m.mu.Unlock()
-		if i == 0 {
+		switch i {
+		case 0:
 			out.Own = part.Name()
+		case len(stages):
+			out.Output = part.Name()
 		}
 	}
+	out.Parts = out.Parts[:len(stages)]
 	return out, nil
 }
 
@@ -273,6 +322,11 @@ func writeAdapter(t testing.TB, m *gguf.Model, seed int) string {
 				gguf.TensorData{Name: name + ".lora_a", Type: gguf.F32, Dims: []uint64{base.Dims[0], rank}, Write: fill(int(base.Dims[0]) * rank)},
 				gguf.TensorData{Name: name + ".lora_b", Type: gguf.F32, Dims: []uint64{rank, base.Dims[1]}, Write: fill(int(base.Dims[1]) * rank)})
 		}
+	}
+	if base, untied := m.Tensor("output.weight"); untied {
+		tensors = append(tensors,
+			gguf.TensorData{Name: "output.weight.lora_a", Type: gguf.F32, Dims: []uint64{base.Dims[0], rank}, Write: fill(int(base.Dims[0]) * rank)},
+			gguf.TensorData{Name: "output.weight.lora_b", Type: gguf.F32, Dims: []uint64{rank, base.Dims[1]}, Write: fill(int(base.Dims[1]) * rank)})
 	}
 	path := filepath.Join(t.TempDir(), "adapter.gguf")
 	f, err := os.Create(path)
@@ -339,6 +393,11 @@ func TestASplitModelComputesToTheBitWhatOneMachineDoes(t *testing.T) {
 	f32 := generate(t, shape)
 	untied := shape
 	untied.Tied = false
+	even := shape // its vocabulary can be cut
+	even.VocabSize = 5 * gguf.TokenStep
+	evenUntied := even
+	evenUntied.Tied = false
+	shared := func(m *model) *model { m.tail = 2 * gguf.TokenStep; return m }
 	for _, c := range []struct {
 		name  string
 		model *model
@@ -350,6 +409,11 @@ func TestASplitModelComputesToTheBitWhatOneMachineDoes(t *testing.T) {
 		{"llama F32", f32.asLlama(t)},
 		{"llama Q8_0", f32.asLlama(t).quantized(t, llama.Q8_0)},
 		{"llama Q4_K_M", f32.asLlama(t).quantized(t, llama.Q4KM)},
+		{"qwen2 F32, output shared", shared(generate(t, even))},
+		{"qwen2 Q8_0, output shared", shared(generate(t, even).quantized(t, llama.Q8_0))},
+		{"qwen2 Q4_K_M, output shared", shared(generate(t, even).quantized(t, llama.Q4KM))},
+		{"qwen2 untied F32, output shared", shared(generate(t, evenUntied))},
+		{"qwen2 untied Q4_K_M, output shared", shared(generate(t, evenUntied).quantized(t, llama.Q4KM))},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.model.compare(t) })
 	}

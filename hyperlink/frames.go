@@ -21,13 +21,7 @@ func (b *batch) reset() {
 
 // add appends a frame.
 func (b *batch) add(f *wire.ActFwd) {
-	for i := range int(f.Tokens) {
-		r := engine.Row{Seq: int(f.Lane), Pos: int(f.Pos) + i, Logits: rowWanted(f, i)}
-		if r.Logits && f.Want == wire.TopRows {
-			r.Top = int(f.Top)
-		}
-		b.Rows = append(b.Rows, r)
-	}
+	b.Rows = appendRows(b.Rows, f)
 	n := len(b.Hidden)
 	b.Hidden = append(b.Hidden, make([]float32, len(f.Rows)/4)...)
 	copy(rawBytes(b.Hidden[n:]), f.Rows)
@@ -36,6 +30,18 @@ func (b *batch) add(f *wire.ActFwd) {
 	head := *f
 	head.Rows = nil
 	b.frames = append(b.frames, head)
+}
+
+// appendRows appends the rows of a frame.
+func appendRows(rows []engine.Row, f *wire.ActFwd) []engine.Row {
+	for i := range int(f.Tokens) {
+		r := engine.Row{Seq: int(f.Lane), Pos: int(f.Pos) + i, Logits: rowWanted(f, i)}
+		if r.Logits && f.Want == wire.TopRows {
+			r.Top = int(f.Top)
+		}
+		rows = append(rows, r)
+	}
+	return rows
 }
 
 // rowWanted says whether something of a frame's i-th row is wanted.

@@ -41,6 +41,7 @@ func guessing(t *testing.T, seed uint64) {
 		}
 	}
 	p.shape = func(_ int, o *oracle) { o.perRow = 5 * time.Millisecond }
+	p.tail = sharedBy(seed)
 	c, err := p.chain(stages, 1, false)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,8 @@
 //	tokens → embeddings → layers 0..7 ─ACT_FWD→ 8..15 ─ACT_FWD→ 16..23 and output
 //	sampler ←────────────────────ACT_RET (logits)────────────────┘
 //
+// The output matrix may be shared by the first and the last of them, which then multiply at the same time (output.go).
+//
 // A Chain is the asker's end and an engine.Model, so the scheduler above it knows nothing of peers. A Host is the other
 // end: it gives this machine's memory and cores to the chains of others. Both stand on engine.Stage, which computes a range
 // of layers; this package has no cgo, and its tests run with a stage that computes nothing.
@@ -58,4 +60,6 @@ type Adapter struct {
 	// Parts are the recipes for the layers of each stage. Zero: it changes nothing there.
 	Parts []wire.Hash
 	Own   string // the file of the first stage's part, or empty
+	// Output is the file of what it has for the head's rows of the output matrix, or empty.
+	Output string
 }

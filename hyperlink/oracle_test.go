@@ -91,12 +91,12 @@ func (o *oracle) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutp
 			o.digests[l][r.Seq] = append(seq, mix(before, v, 7))
 		}
 		o.out[i*oracleWidth] = float32(v)
-		if o.info.Last && r.Logits {
-			logits := make([]float32, oracleVocab)
-			for j := range logits {
-				logits[j] = float32(mix(v, uint32(j), 3)&0xffff) / 65536
-			}
-			out.Logits = append(out.Logits, logits)
+		switch {
+		case !o.info.Last || !r.Logits:
+		case b.Normed:
+			out.Hidden = append(out.Hidden, o.out[i*oracleWidth:(i+1)*oracleWidth]...)
+		default:
+			out.Logits = append(out.Logits, o.logits(v))
 		}
 	}
 	if !o.info.Last {
@@ -108,6 +108,39 @@ func (o *oracle) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutp
 		}
 	}
 	return out, nil
+}
+
+// logits are those of the tokens that the stage has.
+func (o *oracle) logits(v uint32) []float32 {
+	all := make([]float32, o.info.VocabSize)
+	for i := range all {
+		all[i] = float32(mix(v, uint32(o.info.FirstToken+i), 3)&0xffff) / 65536
+	}
+	return all
+}
+
+func (o *oracle) Unembed(ctx context.Context, b engine.StageBatch) (out engine.StageOutput, err error) {
+	if !o.info.Last {
+		return out, errors.New("a stage without the output")
+	}
+	if !o.busy.CompareAndSwap(false, true) || o.closed.Load() {
+		return out, errors.New("a stage is used twice at once, or after its end")
+	}
+	defer o.busy.Store(false)
+	if o.delay > 0 {
+		select {
+		case <-time.After(o.delay / 4):
+		case <-ctx.Done():
+			return out, ctx.Err()
+		}
+	}
+	for i := range len(b.Hidden) / oracleWidth {
+		out.Logits = append(out.Logits, o.logits(uint32(b.Hidden[i*oracleWidth])))
+	}
+	if o.fail != nil {
+		err = o.fail(&b, &out)
+	}
+	return out, err
 }
 
 func (o *oracle) Trim(seq, pos int) error {
@@ -163,6 +196,8 @@ type park struct {
 	dead  map[centram.PeerID]bool
 	shape func(node int, o *oracle) // changes a machine's stages as they are made
 	own   func(o *oracle)           // and that of the head
+
+	tail int // tokens that the last machine gives logits of, and the head of the others. 0: of all
 
 	auditEvery time.Duration
 	reports    reports
@@ -254,6 +289,9 @@ func (p *park) start(i, n int) {
 	node := p.net.Node(i, cfg, func(n *p2p.Node) {
 		host = hyperlink.NewHost(hyperlink.HostConfig{Node: n, Open: func(_ context.Context, a hyperlink.Assignment) (engine.Stage, error) {
 			o := newOracle(int(a.Layers.First), int(a.Layers.End), a.Lanes)
+			if tail := int(a.Head.TailTokens); tail > 0 && o.info.Last {
+				o.info.VocabSize = tail
+			}
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if p.shape != nil {
@@ -338,6 +376,11 @@ func (p *park) open(lanes int, list []wire.PlanStage) (*hyperlink.Chain, error) 
 		Spare: func(ctx context.Context, s wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
 			return p.spare(c.Stages)(ctx, s, failed)
 		},
+	}
+	if p.tail > 0 {
+		output := newOracle(oracleLayers-1, oracleLayers, lanes)
+		output.info.FirstToken, output.info.VocabSize = p.tail, oracleVocab-p.tail
+		cfg.Output = output
 	}
 	var err error
 	c, err = hyperlink.Open(context.Background(), cfg)

@@ -18,6 +18,7 @@ type pending struct {
 
 	left   int      // frames that are not answered
 	wanted [][]*row // by frame of the batch
+	ahead  ahead    // of the answer
 	ended  bool
 }
 
@@ -64,11 +65,13 @@ type row struct {
 	kind    wire.Result
 	numbers []float32 // logits, or what goes into the output matrix
 	best    []engine.Candidate
+
+	others, spare []engine.Candidate // the likeliest of this machine's part of the vocabulary, and memory to merge both into
 }
 
 // newPending begins with hidden states that are another's: keepHidden makes them its own.
 func newPending(s *step, frames []wire.ActFwd, hidden []float32) *pending {
-	p := &pending{step: s, batch: slices.Clone(frames), hidden: hidden, wanted: make([][]*row, len(frames))}
+	p := &pending{step: s, batch: slices.Clone(frames), hidden: hidden, wanted: make([][]*row, len(frames)), left: len(frames)}
 	for i := range p.batch {
 		p.batch[i].Width = uint32(len(hidden) / tokensOf(frames))
 	}
@@ -134,14 +137,8 @@ func (m *memory) begin(p *pending, more bool) {
 	for i := range p.batch {
 		f := &p.batch[i]
 		var rows []*row
-		n := 1
-		if f.Flags&wire.FwdEvery != 0 {
-			n = int(f.Tokens)
-		}
-		switch f.Want {
-		case wire.NoRows:
-			n = 0
-		case wire.HiddenRows: // seldom: its memory is not used again
+		n := wantedOf(f)
+		if f.Want == wire.HiddenRows { // seldom: its memory is not used again
 			for range n {
 				p.wanted[i] = append(p.wanted[i], &row{kind: f.Want, numbers: make([]float32, f.Width)})
 			}
@@ -182,13 +179,12 @@ func (m *memory) row(kind wire.Result) *row {
 	return r
 }
 
-// take puts the rows of an answer where they are wanted. They are of the vocabulary's tokens.
-func (p *pending) take(frame int, m *wire.ActRet, vocab int) error {
+// take puts the rows of an answer where they are wanted. They are of so many of the vocabulary's tokens, the first ones; if
+// these are not all, it has been told ahead of the answer what the others are to be computed from.
+func (p *pending) take(frame int, m *wire.ActRet, vocab int, shared bool) error {
 	want, top := p.wanted[frame], min(int(p.batch[frame].Top), vocab)
-	wrong := func() error {
-		return &wire.Status{Code: wire.Malformed, Detail: fmt.Sprintf("an answer of %d rows of %d %s, want %d", m.Tokens, m.Width, m.Kind, len(want))}
-	}
-	if int(m.Tokens) != len(want) {
+	wrong := func() error { return p.mismatch(frame, m) }
+	if int(m.Tokens) != len(want) || shared && wantsLogits(&p.batch[frame]) && p.ahead.rows[frame] == nil {
 		return wrong()
 	}
 	for i, w := range want {
@@ -201,10 +197,10 @@ func (p *pending) take(frame int, m *wire.ActRet, vocab int) error {
 			if w.best, ok = parseTop(w.best, m.Rows[i*n:(i+1)*n], vocab); !ok {
 				return wrong()
 			}
-		case w.kind != wire.TopRows && int(m.Width) == len(w.numbers):
-			n := 4 * len(w.numbers)
-			copy(rawBytes(w.numbers), m.Rows[i*n:])
-			if !finite(w.numbers) {
+		case w.kind == wire.LogitRows && int(m.Width) == vocab, w.kind == wire.HiddenRows && int(m.Width) == len(w.numbers):
+			n := 4 * int(m.Width)
+			copy(rawBytes(w.numbers), m.Rows[i*n:(i+1)*n])
+			if !finite(w.numbers[:m.Width]) {
 				return wrong()
 			}
 		default:
@@ -212,4 +208,9 @@ func (p *pending) take(frame int, m *wire.ActRet, vocab int) error {
 		}
 	}
 	return nil
+}
+
+// mismatch is what is wrong with an answer that is not what the frame wants.
+func (p *pending) mismatch(frame int, m *wire.ActRet) error {
+	return &wire.Status{Code: wire.Malformed, Detail: fmt.Sprintf("an answer of %d rows of %d %s, want %d", m.Tokens, m.Width, m.Kind, len(p.wanted[frame]))}
 }

@@ -253,6 +253,9 @@ func (c *Chain) switchTo(r *remote, cause wire.RerouteCause, shadowed bool) {
 	c.stages[r.stage].Node, c.stages[r.stage].Standby = r.id, centram.PeerID{}
 	clear(c.frames)
 	flight, epoch := slices.Clone(c.flight), c.epoch
+	for _, p := range flight {
+		p.anew(c.cfg.Output != nil) // what has come of it came from a machine that is not believed any more, or is gone
+	}
 	if !shadowed && (c.refill == 0 || r.stage < c.refill) {
 		c.refill = r.stage
 	}

@@ -93,13 +93,20 @@ func (s *seat) try(ctx context.Context) (time.Duration, error) {
 	switch i := s.info; {
 	case i.Layers != int(span.End-span.First) || i.Width != int(s.plan.Width) || i.Last != s.last:
 		return 0, &wire.Status{Code: wire.Failed, Detail: "the weights are not those of the plan's layers"}
+	case s.last && s.plan.TailTokens > 0 && (i.FirstToken != 0 || i.VocabSize != int(s.plan.TailTokens)):
+		return 0, &wire.Status{Code: wire.Failed, Detail: "the weights are not those of the plan's tokens"}
 	case i.Context < int(s.plan.Context) || i.Sequences < int(s.plan.Lanes) || i.BatchSize < int(s.plan.Tokens):
 		return 0, &wire.Status{Code: wire.Busy, Detail: "there is not so much room for the chain"}
 	}
 	least := time.Duration(math.MaxInt64)
 	for range 3 {
 		began := time.Now()
-		_, err := s.stage.Run(ctx, engine.StageBatch{Rows: []engine.Row{{Logits: s.last}}, Hidden: make([]float32, s.info.Width)})
+		b := engine.StageBatch{Rows: []engine.Row{{Logits: s.last}}, Hidden: make([]float32, s.info.Width), Normed: s.last && s.plan.TailTokens > 0}
+		out, err := s.stage.Run(ctx, b)
+		if err == nil && b.Normed {
+			b.Hidden = out.Hidden
+			_, err = s.stage.Unembed(ctx, b)
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -484,7 +491,7 @@ func (s *seat) compute() error {
 	if !ok {
 		return fault("adapters that are not in the plan")
 	}
-	b.Adapters = files
+	b.Adapters, b.Normed = files, s.shares(b)
 	began := time.Now()
 	out, err := s.stage.Run(s.ctx, b.StageBatch)
 	if err != nil {
@@ -495,13 +502,20 @@ func (s *seat) compute() error {
 	if s.last && replayed {
 		return nil // of the logits, which are all that it gives, nobody wants any
 	}
+	hidden := out.Hidden
+	if s.shares(b) && len(hidden) > 0 {
+		if out, err = s.finish(b, hidden); err != nil {
+			return err
+		}
+		took = time.Since(began)
+	}
 	if s.last {
 		s.results(out, took)
 	}
 	if err := s.give(b, out, took, replayed); err != nil {
 		return err
 	}
-	for _, commitment := range s.note(b, out) { // now that nobody waits for it
+	for _, commitment := range s.note(b, hidden) { // now that nobody waits for it
 		if err := s.returns.send(s.ctx, []wire.Message{commitment}); err != nil {
 			return err
 		}

@@ -8,11 +8,12 @@ import (
 	"github.com/centram/centram/engine"
 )
 
-// top returns the n best of logits, in order. It is for a stage that gives all of them, as those of tests do.
-func top(logits []float32, n int) []engine.Candidate {
+// top returns the n best of the logits of first and the tokens after it, in order. It is for a stage that gives all of them,
+// as those of tests do.
+func top(logits []float32, first, n int) []engine.Candidate {
 	all := make([]engine.Candidate, len(logits))
 	for i, l := range logits {
-		all[i] = engine.Candidate{Token: engine.Token(i), Logit: l}
+		all[i] = engine.Candidate{Token: engine.Token(first + i), Logit: l}
 	}
 	slices.SortFunc(all, engine.Candidate.Compare)
 	return all[:min(n, len(all))]

@@ -155,7 +155,7 @@ func (c *Context) Size() int { return c.size }
 // Batch holds rows in columns, as llama.cpp wants them: row i is Tokens[i] at Positions[i] of sequence Seqs[i], and
 // yields logits if Logits[i] is not zero.
 //
-// A Stage takes Hidden instead of Tokens. If Yield is not Logits, all rows yield that, whatever Logits says.
+// A Stage takes Hidden instead of Tokens. Hidden and Embedded are what all rows yield, whatever Logits says.
 type Batch struct {
 	Tokens    []Token
 	Hidden    []float32 // rows × Embedding
@@ -203,7 +203,7 @@ func (c *Context) Decode(b *Batch) error {
 	if c.stage {
 		tokens = nil
 		c.capture(b.Yield)
-		if b.Yield != Logits {
+		if b.Yield.all() {
 			logits = c.rows.all(len(logits))
 		}
 	} else {
@@ -242,7 +242,7 @@ func (c *Context) checkBatch(b *Batch) error {
 	}
 	yields := 0
 	for _, wanted := range b.Logits {
-		if wanted != 0 || b.Yield != Logits {
+		if wanted != 0 || b.Yield.all() {
 			yields++
 		}
 	}

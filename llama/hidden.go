@@ -20,7 +20,11 @@ const (
 	Logits   Yield = iota
 	Hidden         // the hidden state after the last layer; nothing beyond that is computed
 	Embedded       // that, normalised as it goes into the output matrix: what embeddings are made of
+	Normed         // the same, of the rows that want logits alone: what Unembed takes
 )
+
+// all says whether all rows yield it.
+func (y Yield) all() bool { return y == Hidden || y == Embedded }
 
 // AddHidden appends a row to the batch of a stage: the hidden state that comes out of the layer before.
 func (b *Batch) AddHidden(row []float32, pos, seq int, logits bool) {
@@ -30,9 +34,9 @@ func (b *Batch) AddHidden(row []float32, pos, seq int, logits bool) {
 
 // rows are what a batch yielded. Their memory is kept from batch to batch.
 type rows struct {
-	data  []float32 // in the order of the batch
-	order []int     // row of the batch that llama.cpp computes at each place
-	flags []int8    // all set: without its flag, llama.cpp drops a row in the middle of its last layer
+	data   []float32 // in the order of the batch
+	logits []float32
+	flags  []int8 // all set: without its flag, llama.cpp drops a row in the middle of its last layer
 }
 
 func (r *rows) all(n int) []int8 {
@@ -49,7 +53,7 @@ func (c *Context) capture(y Yield) {
 		name := C.CString(fmt.Sprintf("l_out-%d", c.layers-1))
 		defer C.free(unsafe.Pointer(name))
 		C.cen_capture(c.c, name)
-	case Embedded:
+	case Embedded, Normed:
 		name := C.CString("result_norm")
 		defer C.free(unsafe.Pointer(name))
 		C.cen_capture(c.c, name)
@@ -65,41 +69,132 @@ func (c *Context) keep(b *Batch) error {
 	}
 	var n C.size_t
 	p := C.cen_captured(c.c, &n)
-	want := len(b.Positions) * c.embed
+	place, yielding := places(b)
+	want := yielding * c.embed
 	if int(n) != want {
 		return fmt.Errorf("llama: decode: %d numbers came out of the last layer, want %d", n, want)
 	}
 	computed := unsafe.Slice((*float32)(p), want)
 	r := &c.rows
 	r.data = slices.Grow(r.data[:0], want)[:want]
-	if c.unified {
-		copy(r.data, computed)
-		return nil
-	}
-	r.order = order(r.order[:0], b.Seqs, c.micro)
-	for at, row := range r.order {
-		copy(r.data[row*c.embed:(row+1)*c.embed], computed[at*c.embed:])
+	for _, micro := range c.microBatches(b) {
+		for _, row := range micro {
+			if at := place[row]; at >= 0 {
+				copy(r.data[at*c.embed:(at+1)*c.embed], computed)
+				computed = computed[c.embed:]
+			}
+		}
 	}
 	return nil
 }
 
-// Hidden returns the rows × Embedding numbers that the last batch yielded, in its order. They are good until the next
-// Decode or Close.
+// places says where the rows of a batch are among those that yield something, -1 for one that does not, and how many do.
+func places(b *Batch) (place []int, yielding int) {
+	place = make([]int, len(b.Positions))
+	for i := range place {
+		place[i] = -1
+		if b.Yield.all() || b.Logits[i] != 0 {
+			place[i] = yielding
+			yielding++
+		}
+	}
+	return place, yielding
+}
+
+// Hidden returns the Embedding numbers of each row that yields them of the last batch, in its order. They are good until the
+// next Decode or Close.
 func (c *Context) Hidden() []float32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.rows.data
 }
 
-// order appends the order in which llama.cpp computes the rows of a batch when each sequence has a cache of its own. It is
-// that of llama_batch_allocr::split_equal: a micro batch has the same number of rows of each of its sequences, whose
-// numbers follow on each other, one sequence after the other.
-func order(out []int, seqs []int32, micro int) []int {
+// Unembed multiplies what a Decode of the batch b has yielded as Normed, here or in a context of the same shape elsewhere, by
+// the output matrix, with the adapters that are set. It returns the logits of the rows that wanted them, one after the other,
+// which are good until the next Unembed or Close: as many as the model has rows of the matrix. It is for a stage.
+//
+// The rows of a micro batch are multiplied at once, as in a graph that goes on from the layers, since kernels round otherwise
+// for other numbers of rows.
+func (c *Context) Unembed(b *Batch, normed []float32) ([]float32, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.c == nil {
+		return nil, ErrClosed
+	}
+	wants := Batch{Positions: b.Positions, Seqs: b.Seqs, Logits: b.Logits}
+	place, n := places(&wants)
+	if !c.stage || len(normed) != n*c.embed || n == 0 {
+		return nil, fmt.Errorf("llama: unembed: %d numbers are not %d rows of %d", len(normed), n, c.embed)
+	}
+	r := &c.rows
+	r.logits = slices.Grow(r.logits[:0], n*c.vocab)[:n*c.vocab]
+	for _, micro := range c.microBatches(b) {
+		at := micro[:0] // places of its rows that want logits
+		for _, row := range micro {
+			if place[row] >= 0 {
+				at = append(at, place[row])
+			}
+		}
+		if err := c.unembed(at, normed); err != nil {
+			return nil, err
+		}
+	}
+	if c.model.lost() {
+		return nil, ErrLost
+	}
+	return r.logits, nil
+}
+
+// unembed multiplies the rows at some places of normed at once, and puts the logits at the same places.
+func (c *Context) unembed(at []int, normed []float32) error {
+	n := len(at)
+	if n == 0 {
+		return nil
+	}
+	in, out := normed[at[0]*c.embed:], c.rows.logits[at[0]*c.vocab:]
+	lie := at[n-1]-at[0] == n-1 && slices.IsSorted(at) // one after the other
+	if !lie {
+		in, out = make([]float32, 0, n*c.embed), make([]float32, n*c.vocab)
+		for _, i := range at {
+			in = append(in, normed[i*c.embed:(i+1)*c.embed]...)
+		}
+	}
+	var reason *C.char
+	if C.cen_unembed(c.c, C.int32_t(n), (*C.float)(&in[0]), (*C.float)(&out[0]), &reason) != 0 {
+		return failure("unembed", reason)
+	}
+	if !lie {
+		for k, i := range at {
+			copy(c.rows.logits[i*c.vocab:(i+1)*c.vocab], out[k*c.vocab:])
+		}
+	}
+	return nil
+}
+
+// microBatches are the rows of a batch as llama.cpp computes them, so many at once and in this order. If each sequence has a
+// cache of its own it is that of llama_batch_allocr::split_equal: a micro batch has the same number of rows of each of its
+// sequences, whose numbers follow on each other, one sequence after the other.
+func (c *Context) microBatches(b *Batch) [][]int {
+	if c.unified {
+		return inOrder(len(b.Positions), c.micro)
+	}
+	return splitEqual(b.Seqs, c.micro)
+}
+
+func inOrder(n, micro int) (out [][]int) {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return slices.Collect(slices.Chunk(all, micro))
+}
+
+func splitEqual(seqs []int32, micro int) (out [][]int) {
 	left := map[int32][]int{} // rows of each sequence, in order
 	for i, s := range seqs {
 		left[s] = append(left[s], i)
 	}
-	for len(out) < len(seqs) {
+	for done := 0; done < len(seqs); {
 		var chosen []int32
 		for i, s := range seqs {
 			if len(left[s]) == 0 || i < left[s][0] || slices.Contains(chosen, s) {
@@ -117,10 +212,12 @@ func order(out []int, seqs []int32, micro int) []int {
 			each = min(each, len(left[s]))
 		}
 		each = min(each, max(1, micro/len(chosen)))
+		var rows []int
 		for _, s := range chosen {
-			out = append(out, left[s][:each]...)
+			rows = append(rows, left[s][:each]...)
 			left[s] = left[s][each:]
 		}
+		out, done = append(out, rows), done+len(rows)
 	}
 	return out
 }

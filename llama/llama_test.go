@@ -17,7 +17,9 @@ import (
 )
 
 // toyPath writes the toy model: random weights, real everything else.
-func toyPath(t testing.TB) string {
+func toyPath(t testing.TB) string { return generated(t, gguf.Toy()) }
+
+func generated(t testing.TB, s gguf.Shape) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "toy.gguf")
 	f, err := os.Create(path)
@@ -25,7 +27,7 @@ func toyPath(t testing.TB) string {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := gguf.Generate(f, gguf.Toy(), 1); err != nil {
+	if err := gguf.Generate(f, s, 1); err != nil {
 		t.Fatal(err)
 	}
 	return path

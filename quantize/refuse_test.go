@@ -172,7 +172,7 @@ func sliceOf(t testing.TB, path string) string {
 	}
 	defer m.Close()
 	var b bytes.Buffer
-	if err := gguf.Slice(&b, m, centram.LayerRange{First: 0, End: 1}); err != nil {
+	if err := gguf.Slice(&b, m, gguf.Share{Layers: centram.LayerRange{First: 0, End: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	return save(t, "slice.gguf", b.Bytes())

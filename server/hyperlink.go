@@ -101,6 +101,7 @@ type HyperlinkOption struct {
 	Tokens     float64          `json:"tokens_per_second" doc:"Of a chat that is alone."`
 	Throughput float64          `json:"all_tokens_per_second" doc:"Of all chats together."`
 	Prompt     float64          `json:"prompt_tokens_per_second"`
+	Shared     float64          `json:"shared_output,omitempty" doc:"The part of the output matrix, 0 to 1, that this machine multiplies by beside the last one."`
 }
 
 // HyperlinkPlan is how a model would be laid over machines now. Nothing is loaded for it.

@@ -63,6 +63,8 @@ func (c config) chats(model string) ([]*figure, error) {
 		return nil, err
 	}
 	defer theirs.stop()
+	ours.file = strings.TrimSuffix(filepath.Base(model), filepath.Ext(model))
+	theirs.file = ours.file
 	for _, f := range figures {
 		if err := c.chatsAt(f, at[f], ours, theirs); err != nil {
 			return nil, err
@@ -96,6 +98,7 @@ type process struct {
 	cmd  *exec.Cmd
 	log  *bytes.Buffer
 	done chan error
+	file string // of the model, without its extension
 }
 
 func serve(command func(addr string) *exec.Cmd) (*process, error) {
@@ -138,7 +141,7 @@ func (p *process) stop() {
 	}
 }
 
-// model is the name of the one model that the server has.
+// model is the name by which the server calls the model that is measured.
 func (p *process) model() (string, error) {
 	resp, err := http.Get(p.url + "/v1/models")
 	if err != nil {
@@ -148,10 +151,15 @@ func (p *process) model() (string, error) {
 	var list struct {
 		Data []struct{ ID string }
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil || len(list.Data) != 1 {
-		return "", fmt.Errorf("%d models, want 1: %w", len(list.Data), err)
+	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
+		return "", fmt.Errorf("read the list of models: %w", err)
 	}
-	return list.Data[0].ID, nil
+	for _, m := range list.Data { // Centram brings a toy, too
+		if strings.Contains(m.ID, p.file) {
+			return m.ID, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not among the %d models", p.file, len(list.Data))
 }
 
 // round asks many chats at once and returns generated tokens per second of wall time, reading the prompts included.

@@ -168,7 +168,7 @@ func layersOf(path string) (own, came int64, err error) {
 	}
 	defer whole.Close()
 	r := centram.LayerRange{First: 6, End: 18}
-	needs, err := gguf.Needs(whole, r)
+	needs, err := gguf.Needs(whole, gguf.Share{Layers: r})
 	if err != nil {
 		return 0, 0, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/engine/local"
+	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/hyperlink"
 )
 
@@ -23,6 +24,7 @@ type headSetup struct {
 	Model          string
 	Draft          string // a model that guesses; empty: none does
 	Cut            int    // layers here, if it is split
+	Tail           int    // tokens of which the other stage gives logits, and this one of the rest. 0: of all
 	Stage          string
 	Threads, Lanes int
 	Context        int // tokens of a lane
@@ -133,12 +135,22 @@ func (h *head) open(ctx context.Context, which string, _ func(float64)) (engine.
 	if err != nil {
 		return nil, err
 	}
-	own, err := openLayers(ctx, s.Model, centram.LayerRange{End: s.Cut}, cfg)
+	own, err := openShare(ctx, s.Model, gguf.Share{Layers: centram.LayerRange{End: s.Cut}}, cfg)
 	if err != nil {
 		return nil, err
 	}
 	own = timedStage{own, &h.notes}
-	c, err := h.chain(ctx, hyperlink.ChainConfig{Text: text, Table: table, Own: own, Info: info}, s.Cut)
+	var output engine.Stage
+	if s.Tail > 0 {
+		last := gguf.Share{
+			Layers: centram.LayerRange{First: info.Layers - 1, End: info.Layers}, Tokens: gguf.TokenRange{First: s.Tail, End: info.VocabSize},
+		}
+		if output, err = openShare(ctx, s.Model, last, cfg); err != nil {
+			return nil, err
+		}
+		output = timedStage{output, &h.notes}
+	}
+	c, err := h.chain(ctx, hyperlink.ChainConfig{Text: text, Table: table, Own: own, Output: output, Info: info}, s.Cut)
 	return splitModel{c, &h.notes}, err
 }
 
@@ -244,6 +256,16 @@ type timedStage struct {
 func (s timedStage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutput, error) {
 	began := time.Now()
 	out, err := s.Stage.Run(ctx, b)
+	took := time.Since(began)
+	s.notes.mu.Lock()
+	defer s.notes.mu.Unlock()
+	s.notes.computing += took
+	return out, err
+}
+
+func (s timedStage) Unembed(ctx context.Context, b engine.StageBatch) (engine.StageOutput, error) {
+	began := time.Now()
+	out, err := s.Stage.Unembed(ctx, b)
 	took := time.Since(began)
 	s.notes.mu.Lock()
 	defer s.notes.mu.Unlock()

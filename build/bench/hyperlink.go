@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +23,7 @@ type rig struct {
 	head, stage *worker
 	relay       *relay // between them; nil if there is none
 	layers, cut int
+	tail        int // tokens of which the stage gives logits; 0: all
 }
 
 // rigSetup says what a rig is for.
@@ -34,8 +34,10 @@ type rigSetup struct {
 	context  int
 	pinned   bool   // the head on core 0, the stage on core 1
 	balanced bool   // cut is to be found
+	shared   bool   // the head has half of the output matrix, if its rows can be dealt out, as a plan for one chat would have it
 	draft    string // a model that guesses what the split one will say
 	guessed  bool   // model and draft are the two of guesser
+	large    bool   // model is of the 3B shape
 	delay    *delay // nil: they talk without a relay
 }
 
@@ -46,6 +48,9 @@ func (c config) rig(s rigSetup) (*rig, error) {
 		return nil, err
 	}
 	r := &rig{layers: g.Summary.Layers, cut: cmp.Or(s.cut, half(g.Summary.Layers))}
+	if vocab := g.Summary.VocabSize; s.shared && vocab%gguf.TokenStep == 0 {
+		r.tail = vocab / gguf.TokenStep / 2 * gguf.TokenStep
+	}
 	g.Close()
 	cores := [2]int{anyCore, anyCore}
 	if s.pinned {
@@ -63,7 +68,7 @@ func (c config) rig(s rigSetup) (*rig, error) {
 		at.Address = r.relay.address()
 	}
 	r.head, err = startWorker("head", cores[0], headSetup{
-		Model: s.model, Draft: s.draft, Cut: r.cut, Stage: at.Address, Threads: 1, Lanes: s.lanes, Context: s.context,
+		Model: s.model, Draft: s.draft, Cut: r.cut, Tail: r.tail, Stage: at.Address, Threads: 1, Lanes: s.lanes, Context: s.context,
 	}, &headReady{})
 	if err != nil {
 		r.stop()
@@ -112,7 +117,7 @@ func (c config) beside(f *figure, s rigSetup, q question, speed func(question, a
 	s.lanes, s.context = q.Chats, q.Prompt+q.Gen+1
 	var err error
 	if s.balanced {
-		if s.cut, err = c.balance(s, q); err != nil {
+		if s.cut, err = c.balance(s, q, speed); err != nil {
 			return fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}
@@ -143,8 +148,15 @@ func (c config) beside(f *figure, s rigSetup, q question, speed func(question, a
 		}
 	}
 	f.print()
-	fmt.Printf("  the head computes %d layers of %d in %.0f %% of the time and samples in %.1f %%\n", r.cut, r.layers, 100*computing, 100*sampling)
+	fmt.Printf("  the head computes %d layers of %d%s in %.0f %% of the time and samples in %.1f %%\n", r.cut, r.layers, r.sharing(), 100*computing, 100*sampling)
 	return nil
+}
+
+func (r *rig) sharing() string {
+	if r.tail == 0 {
+		return ""
+	}
+	return " and half of the output matrix"
 }
 
 func same(ours, theirs answer) error {
@@ -161,22 +173,37 @@ func same(ours, theirs answer) error {
 // half is how many layers of a model of so many are at the head.
 func half(layers int) int { return layers / 2 }
 
-// balance is where to cut for both stages to take as long: the last has the output matrix too, and what that takes beside a
-// layer depends on their types. With a cut in the middle the last one is always busy, and the first for a part of the time:
-// so many of its layers' times are to be shared by both.
-func (c config) balance(s rigSetup, q question) (int, error) {
-	r, err := c.rig(s)
+// balance is where to cut for the chats to come out fastest. The last stage has the output matrix too, and what that takes
+// beside a layer depends on their types; so it is tried, from the middle on, as long as a layer more at the head is faster.
+func (c config) balance(s rigSetup, q question, speed func(question, answer) float64) (int, error) {
+	g, err := gguf.OpenModel(s.model)
 	if err != nil {
 		return 0, err
 	}
-	defer r.stop()
-	a, err := r.ask(split, q)
-	if err != nil {
-		return 0, err
+	s.cut = half(g.Summary.Layers)
+	g.Close()
+	best, fastest := 0, 0.0
+	for ; ; s.cut++ {
+		r, err := c.rig(s)
+		if err != nil {
+			return 0, err
+		}
+		a, err := r.ask(split, q)
+		if err == nil {
+			a, err = r.ask(split, q) // the first may have made room for itself
+		}
+		r.stop()
+		if err != nil {
+			return 0, err
+		}
+		now := speed(q, a)
+		if now > fastest {
+			best, fastest = s.cut, now
+		}
+		if s.cut > best+1 || s.cut == r.layers-1 {
+			return best, nil
+		}
 	}
-	busy := a.Computing / a.Seconds
-	cut := math.Round(float64(r.cut) * (1 + busy) / (2 * busy))
-	return min(max(int(cut), 1), r.layers-1), nil
 }
 
 // toy makes the toy model beside the others.
@@ -212,7 +239,7 @@ func (c config) hyperlink(models []string) ([]*figure, error) {
 	write := func(gen int) question { return question{Chats: 1, Prompt: shortPrompt, Gen: gen} }
 	rows := []row{{"2 stages decode toy", 0.6, rigSetup{model: small}, write(toyTokens), writing}}
 	for _, m := range models {
-		rows = append(rows, row{"2 stages decode " + modelName(m), 0.97, rigSetup{model: m}, write(long), writing})
+		rows = append(rows, row{"2 stages decode " + modelName(m), 0.97, rigSetup{model: m, shared: true}, write(long), writing})
 	}
 	for _, m := range []string{small, models[0]} {
 		chats := question{Chats: nChats, Prompt: shortPrompt, Gen: long}
@@ -225,13 +252,16 @@ func (c config) hyperlink(models []string) ([]*figure, error) {
 		reading,
 	})
 	for _, d := range networks {
-		name, setup, ask := "decode over "+d.String(), rigSetup{model: models[0], delay: &d}, write(c.gen)
+		name, setup, ask := "decode over "+d.String(), rigSetup{model: models[0], delay: &d, shared: true}, write(c.gen)
 		rows = append(rows, row{name, 0, setup, ask, writing})
 	}
 	guessing := write(long)
 	guessing.Guess = true
 	for i, floor := range []float64{0, 0.7, 0.45, 0, 0.25} {
-		rows = append(rows, row{"with a draft over " + networks[i].String(), floor, rigSetup{guessed: true, delay: &networks[i]}, guessing, writing})
+		rows = append(rows, row{"with a draft over " + networks[i].String(), floor, rigSetup{guessed: true, delay: &networks[i], shared: true}, guessing, writing})
+	}
+	for i, floor := range []float64{0, 0.7, 0.45, 0, 0.25} { // what a split is for takes longer to compute, and waits as long
+		rows = append(rows, row{"decode 3b over " + networks[i].String(), floor, rigSetup{large: true, delay: &networks[i], shared: true}, write(c.gen), writing})
 	}
 	var figures []*figure
 	for _, r := range rows {
@@ -246,6 +276,11 @@ func (c config) hyperlink(models []string) ([]*figure, error) {
 		if r.setup.guessed {
 			if r.setup.model, r.setup.draft, err = c.guesser(); err != nil {
 				return nil, fmt.Errorf("make the models: %w", err)
+			}
+		}
+		if r.setup.large {
+			if r.setup.model, err = c.threeB(); err != nil {
+				return nil, fmt.Errorf("make the model: %w", err)
 			}
 		}
 		if err := c.beside(f, r.setup, r.ask, r.speed); err != nil {

@@ -51,7 +51,10 @@ func runStage(setup string) error {
 	if s.Model != "" {
 		open = func(ctx context.Context, a hyperlink.Assignment) (engine.Stage, error) {
 			cfg := local.Config{Context: a.Context, Sequences: a.Lanes, BatchSize: a.BatchSize, Threads: s.Threads, GPULayers: -1}
-			return openLayers(ctx, s.Model, centram.LayerRange{First: int(a.Layers.First), End: int(a.Layers.End)}, cfg)
+			return openShare(ctx, s.Model, gguf.Share{
+				Layers: centram.LayerRange{First: int(a.Layers.First), End: int(a.Layers.End)},
+				Tokens: gguf.TokenRange{End: int(a.Head.TailTokens)},
+			}, cfg)
 		}
 	}
 	m, err := startMember(stageSeed, "", open)
@@ -115,8 +118,8 @@ func (m *member) chain(ctx context.Context, cfg hyperlink.ChainConfig, cut int) 
 	return hyperlink.Open(ctx, cfg)
 }
 
-// openLayers cuts layers out of a model's file and loads them.
-func openLayers(ctx context.Context, model string, r centram.LayerRange, cfg local.Config) (engine.Stage, error) {
+// openShare cuts a share out of a model's file and loads it.
+func openShare(ctx context.Context, model string, share gguf.Share, cfg local.Config) (engine.Stage, error) {
 	g, err := gguf.OpenModel(model)
 	if err != nil {
 		return nil, err
@@ -127,7 +130,7 @@ func openLayers(ctx context.Context, model string, r centram.LayerRange, cfg loc
 		return nil, err
 	}
 	defer os.Remove(f.Name()) // once it is loaded, the memory map holds it
-	if err := errors.Join(gguf.Slice(f, g, r), f.Close()); err != nil {
+	if err := errors.Join(gguf.Slice(f, g, share), f.Close()); err != nil {
 		return nil, err
 	}
 	return local.OpenStage(ctx, f.Name(), cfg)
@@ -167,6 +170,9 @@ func (i *idle) Run(_ context.Context, b engine.StageBatch) (engine.StageOutput, 
 	return engine.StageOutput{Logits: i.logits, Best: i.out}, nil
 }
 
+func (i *idle) Unembed(context.Context, engine.StageBatch) (engine.StageOutput, error) {
+	return engine.StageOutput{}, errors.ErrUnsupported
+}
 func (i *idle) Trim(seq, pos int) error { return nil }
 func (i *idle) Info() engine.StageInfo  { return i.info }
 func (i *idle) Close() error            { return nil }

@@ -20,6 +20,7 @@ import (
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/engine/local"
+	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/hyperlink"
 	"github.com/centram/centram/hyperlink/weights"
 	"github.com/centram/centram/models/toy"
@@ -233,7 +234,11 @@ func (d *demo) cut(ctx context.Context, p *weights.Published) ([]wire.PlanStage,
 	n := p.Summary.Layers
 	for i := range stages {
 		r := centram.LayerRange{First: i * n / d.stages, End: (i + 1) * n / d.stages}
-		recipe, err := p.Recipe(ctx, r)
+		share := gguf.Share{Layers: r}
+		if i == d.stages-1 {
+			share.Tokens.End = d.tail(p.Summary)
+		}
+		recipe, err := p.Recipe(ctx, share)
 		if err != nil {
 			return nil, err
 		}
@@ -241,6 +246,17 @@ func (d *demo) cut(ctx context.Context, p *weights.Published) ([]wire.PlanStage,
 	}
 	return stages, nil
 }
+
+// tail is of how many tokens the last process gives logits, when the first gives those of the others: half of them, if the
+// vocabulary can be cut and there is enough to do. 0: of all.
+func (d *demo) tail(m gguf.Summary) int {
+	if d.stages < 2 || m.VocabSize%gguf.TokenStep != 0 || m.VocabSize*m.Embedding < worthSharing {
+		return 0
+	}
+	return m.VocabSize / gguf.TokenStep / 2 * gguf.TokenStep
+}
+
+const worthSharing = 10_000_000 // numbers of an output matrix
 
 // child is another process.
 type child struct {
@@ -310,10 +326,32 @@ func (d *demo) chain(ctx context.Context, head *shard, p *weights.Published, sta
 	if err != nil {
 		return nil, errors.Join(err, text.Close(), table.Close())
 	}
-	return hyperlink.Open(ctx, hyperlink.ChainConfig{
+	cfg := hyperlink.ChainConfig{
 		Node: head.Node, Host: head.host, Text: text, Table: table, Own: own, Info: info, Model: p.ID, Stages: stages,
 		Log: slog.New(slog.DiscardHandler),
+	}
+	if cut := d.tail(p.Summary); cut > 0 {
+		if cfg.Output, err = d.output(ctx, head, p, cut); err != nil {
+			return nil, errors.Join(err, own.Close(), text.Close(), table.Close())
+		}
+	}
+	return hyperlink.Open(ctx, cfg)
+}
+
+// output loads the first process's part of the output matrix: the tokens from cut on.
+func (d *demo) output(ctx context.Context, head *shard, p *weights.Published, cut int) (engine.Stage, error) {
+	n := p.Summary.Layers
+	recipe, err := p.Recipe(ctx, gguf.Share{
+		Layers: centram.LayerRange{First: n - 1, End: n}, Tokens: gguf.TokenRange{First: cut, End: p.Summary.VocabSize},
 	})
+	if err != nil {
+		return nil, err
+	}
+	path, err := head.layers.Slice(ctx, recipe, nil)
+	if err != nil {
+		return nil, err
+	}
+	return local.OpenStage(ctx, path, d.config())
 }
 
 // compare fills in the verdict.

@@ -169,7 +169,7 @@ func (s splitter) Plan(ctx context.Context, file string) (server.HyperlinkPlan, 
 
 func (s splitter) option(o plan.Option) server.HyperlinkOption {
 	return server.HyperlinkOption{
-		Kind: o.Kind.String(), Stages: s.stages(o.Stages), Tokens: o.TokensPerSecond, Throughput: o.Throughput, Prompt: o.PromptRate,
+		Kind: o.Kind.String(), Stages: s.stages(o.Stages), Tokens: o.TokensPerSecond, Throughput: o.Throughput, Prompt: o.PromptRate, Shared: o.Shared,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
@@ -44,7 +45,8 @@ func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
 		return nil, loadError(ctx, path, err)
 	}
 	s.info = engine.StageInfo{
-		Width: summary.Embedding, Layers: summary.Layers, Last: summary.Slice.End == summary.WholeLayers, VocabSize: summary.VocabSize,
+		Width: summary.Embedding, Layers: summary.Layers, Last: summary.Slice.End == summary.WholeLayers,
+		FirstToken: summary.Tokens.First, VocabSize: summary.VocabSize,
 		Context: cfg.Context, Sequences: cfg.Sequences, BatchSize: cfg.BatchSize,
 		MemoryBytes: uint64(summary.SizeBytes) + uint64(summary.KVBytesPerToken)*uint64(cfg.Context*cfg.Sequences),
 	}
@@ -69,19 +71,17 @@ func (s *Stage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutpu
 	if len(b.Hidden) != len(b.Rows)*s.info.Width {
 		return engine.StageOutput{}, fmt.Errorf("%d numbers are not %d rows of %d", len(b.Hidden), len(b.Rows), s.info.Width)
 	}
-	if err := s.adapters.set(b.Adapters); err != nil {
+	if err := s.begin(b); err != nil {
 		return engine.StageOutput{}, err
 	}
-	s.batch.Reset()
 	s.batch.Hidden = b.Hidden
-	for _, r := range b.Rows {
-		s.batch.Place(r.Pos, r.Seq, r.Logits)
-	}
 	switch {
 	case !s.info.Last:
 		s.batch.Yield = llama.Hidden
 	case b.Embedded:
 		s.batch.Yield = llama.Embedded
+	case b.Normed:
+		s.batch.Yield = llama.Normed
 	}
 	stop := context.AfterFunc(ctx, s.ctx.Interrupt)
 	err := s.ctx.Decode(&s.batch)
@@ -105,6 +105,37 @@ func (s *Stage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutpu
 	return s.likeliest(b.Rows, logits), nil
 }
 
+// begin makes the batch, without what its rows hold.
+func (s *Stage) begin(b engine.StageBatch) error {
+	if err := s.adapters.set(b.Adapters); err != nil {
+		return err
+	}
+	s.batch.Reset()
+	for _, r := range b.Rows {
+		s.batch.Place(r.Pos, r.Seq, r.Logits)
+	}
+	return nil
+}
+
+// Unembed implements engine.Stage. A cancelled ctx interrupts the computation.
+func (s *Stage) Unembed(ctx context.Context, b engine.StageBatch) (engine.StageOutput, error) {
+	if !s.info.Last {
+		return engine.StageOutput{}, fmt.Errorf("a stage of layers %d to %d has no output matrix", s.adapters.base.Slice.First, s.adapters.base.Slice.End)
+	}
+	if err := s.begin(b); err != nil {
+		return engine.StageOutput{}, err
+	}
+	stop := context.AfterFunc(ctx, s.ctx.Interrupt)
+	all, err := s.ctx.Unembed(&s.batch, b.Hidden)
+	if !stop() {
+		return engine.StageOutput{}, ctx.Err()
+	}
+	if err != nil {
+		return engine.StageOutput{}, err
+	}
+	return s.likeliest(b.Rows, slices.Collect(slices.Chunk(all, s.info.VocabSize))), nil
+}
+
 // likeliest puts the likeliest tokens in the place of logits where they are enough. They are looked for here, while the
 // logits are in the processor's cache.
 func (s *Stage) likeliest(rows []engine.Row, logits [][]float32) engine.StageOutput {
@@ -124,7 +155,7 @@ func (s *Stage) likeliest(rows []engine.Row, logits [][]float32) engine.StageOut
 			s.found = llama.Likeliest(s.found, logits[at], r.Top)
 			s.best[at] = s.best[at][:0]
 			for _, c := range s.found {
-				s.best[at] = append(s.best[at], engine.Candidate{Token: engine.Token(c.Token), Logit: c.Logit})
+				s.best[at] = append(s.best[at], engine.Candidate{Token: engine.Token(s.info.FirstToken + int(c.Token)), Logit: c.Logit})
 			}
 			out.Best[at], logits[at] = s.best[at], nil
 		}

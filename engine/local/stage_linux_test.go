@@ -28,7 +28,7 @@ func TestAStagesThreadsSleepBetweenBatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := gguf.Slice(f, g, centram.LayerRange{End: 2}); err != nil {
+	if err := gguf.Slice(f, g, gguf.Share{Layers: centram.LayerRange{End: 2}}); err != nil {
 		t.Fatal(err)
 	}
 	s, err := OpenStage(t.Context(), path, Config{Context: 512, Sequences: 1, Threads: 2, GPULayers: -1})

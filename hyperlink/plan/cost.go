@@ -91,7 +91,7 @@ func (in Input) layerTime(d Device, i, rows, chats int) time.Duration {
 	}
 	t := max(alone+float64(chats-1)*kv, float64(rows)*mul)
 	if i == len(in.Model.Layers)-1 { // logits are wanted for the last row of each chat
-		t += max(float64(in.Model.Output.Weights)/d.ReadRate, float64(chats)*in.Model.Output.MulAdds/d.MulRate)
+		return seconds(t + in.outputTime(d, chats).Seconds())
 	}
 	return seconds(t)
 }
@@ -170,6 +170,9 @@ func perSecond(n int, t time.Duration) float64 { return float64(n) / max(t, 1).S
 
 // option is what becomes of a kind and its parts.
 func (in Input) option(kind Kind, parts []part) Option {
+	if kind == Split {
+		return in.share(parts).option()
+	}
 	o := Option{Kind: kind, Groups: 1}
 	chains := [][]part{parts}
 	if kind == Replicas {

@@ -4,7 +4,7 @@
 //
 // The first machine of every plan is the head, which is the asker's own: words become tokens and tokens words there only,
 // so in a split it holds the embedding table and the first layer at least. The last machine holds the output matrix and
-// hands its logits straight back to the head.
+// hands its logits straight back to the head, which may have a part of the matrix, too (share.go).
 //
 // All functions are pure: the same input gives the same output, in whatever order its devices are listed.
 package plan
@@ -44,6 +44,7 @@ type Model struct {
 	Embedding int64 // bytes of the token table, of which a step reads next to nothing
 	Tied      bool  // the output matrix is the token table, so whoever holds both holds it once
 	Width     int   // floats of a hidden state
+	Shared    bool  // the last machine of a chain and the head may share the output matrix
 	Fixed     int64 // bytes that every machine needs beside weights and KV cache, such as compute buffers
 }
 
@@ -119,7 +120,9 @@ func (k Kind) String() string {
 type Option struct {
 	Kind   Kind
 	Stages []Stage // the head is the first
-	Groups int     // in which the chats go around a split, so that its stages work at the same time
+	// Shared is the part of the output matrix that the head has, if the last stage has not all of it: 0 to 1.
+	Shared float64
+	Groups int // in which the chats go around a split, so that its stages work at the same time
 
 	TokensPerSecond float64 // of a chat that is alone
 	Throughput      float64 // tokens a second of all expected chats together
@@ -204,6 +207,13 @@ func Predict(in Input, o Option) (Option, error) {
 			return Option{}, centram.Errorf(centram.Unavailable, "the device %s cannot hold layers %d to %d any more", s.Device.Short(), s.Layers.First, s.Layers.End)
 		}
 		parts = append(parts, p)
+	}
+	if o.Kind == Split {
+		s := sharing{in, parts, o.Shared}
+		if !s.fits() {
+			return Option{}, centram.Errorf(centram.Unavailable, "this computer cannot hold its part of the output matrix any more")
+		}
+		return s.option(), nil
 	}
 	return in.option(o.Kind, parts), nil
 }

@@ -74,7 +74,7 @@ const overhead = 100 * time.Microsecond
 // its own.
 func costs(g *gguf.Model) plan.Model {
 	s := g.Summary
-	m := plan.Model{Layers: make([]plan.Layer, s.Layers), Width: s.Embedding}
+	m := plan.Model{Layers: make([]plan.Layer, s.Layers), Width: s.Embedding, Shared: s.VocabSize%gguf.TokenStep == 0}
 	output := ""
 	if output = "output.weight"; s.Tied {
 		output = "token_embd.weight"

@@ -94,7 +94,7 @@ func makeTrial(path string) error {
 		return err
 	}
 	defer out.Close()
-	return gguf.Slice(out, m, centram.LayerRange{End: trial().Layers - 1})
+	return gguf.Slice(out, m, gguf.Share{Layers: centram.LayerRange{End: trial().Layers - 1}})
 }
 
 // timeStage is the least time that a batch of so many rows takes.

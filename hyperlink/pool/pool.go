@@ -10,12 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
+	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/hyperlink"
 	"github.com/centram/centram/hyperlink/plan"
 	"github.com/centram/centram/hyperlink/weights"
@@ -327,8 +329,9 @@ func (p *Pool) open(ctx context.Context, path string, text hyperlink.Text, table
 		return fail(err)
 	}
 	var stages []wire.PlanStage
-	for _, s := range choice.Stages {
-		recipe, err := published.Recipe(ctx, s.Layers)
+	d := dealOf(choice.Option, published.Summary)
+	for i, s := range choice.Stages {
+		recipe, err := published.Recipe(ctx, d.stages[i])
 		if err != nil {
 			return fail(err)
 		}
@@ -336,22 +339,24 @@ func (p *Pool) open(ctx context.Context, path string, text hyperlink.Text, table
 			Node: s.Device, Layers: wire.LayerSpan{First: uint16(s.Layers.First), End: uint16(s.Layers.End)}, Weights: recipe,
 		})
 	}
-	slice, err := p.cfg.Layers.Slice(ctx, stages[0].Weights, nil)
-	if err != nil {
+	var own, output engine.Stage
+	if own, d.ownFile, err = p.load(ctx, published, d.stages[0], info.Context, info); err != nil {
 		return fail(err)
 	}
-	own, err := p.cfg.OpenStage(ctx, slice, info.Context, info.Sequences, info.BatchSize)
-	if err != nil {
-		return fail(err)
+	info.MemoryBytes = own.Info().MemoryBytes
+	if d.sharesOutput() {
+		if output, d.outputFile, err = p.load(ctx, published, d.output, outputContext, info); err != nil {
+			return nil, errors.Join(err, own.Close(), text.Close(), table.Close())
+		}
+		info.MemoryBytes += output.Info().MemoryBytes
 	}
 	progress(0.6)
-	info.MemoryBytes = own.Info().MemoryBytes
 	r := &Running{Path: path, Choice: choice, Since: time.Now()}
 	chain, err := hyperlink.Open(ctx, hyperlink.ChainConfig{
-		Node: p.cfg.Node, Host: p.host, Text: text, Table: table, Own: own, Info: info, Model: published.ID, Stages: stages, Log: p.log,
+		Node: p.cfg.Node, Host: p.host, Text: text, Table: table, Own: own, Output: output, Info: info, Model: published.ID, Stages: stages, Log: p.log,
 		AuditEvery: auditEvery[p.cfg.Privacy],
 		Adapter: func(ctx context.Context, a engine.AdapterScale) (hyperlink.Adapter, error) {
-			return p.adapter(ctx, a.Path, published, stages, slice)
+			return p.adapter(ctx, a.Path, published, d)
 		},
 		Spare: func(_ context.Context, s wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
 			return p.spare(path, info, s, p.stages(r), failed)
@@ -373,22 +378,71 @@ func (p *Pool) open(ctx context.Context, path string, text hyperlink.Text, table
 	}}, nil
 }
 
-// adapter publishes an adapter for the stages of a chain.
-func (p *Pool) adapter(ctx context.Context, path string, m *weights.Published, stages []wire.PlanStage, slice string) (hyperlink.Adapter, error) {
+// outputContext is the length of texts for a stage that has none: it is there for its rows of the output matrix.
+const outputContext = 256
+
+// load makes the file of a share of a model and loads it, for texts of so many tokens.
+func (p *Pool) load(ctx context.Context, m *weights.Published, share gguf.Share, length int, info engine.Info) (stage engine.Stage, file string, err error) {
+	recipe, err := m.Recipe(ctx, share)
+	if err != nil {
+		return nil, "", err
+	}
+	if file, err = p.cfg.Layers.Slice(ctx, recipe, nil); err != nil {
+		return nil, "", err
+	}
+	stage, err = p.cfg.OpenStage(ctx, file, length, info.Sequences, info.BatchSize)
+	return stage, file, err
+}
+
+// deal is who has what of a model, and in which files this machine has its own.
+type deal struct {
+	stages              []gguf.Share
+	output              gguf.Share // what this machine has of the output matrix, if it has a part
+	ownFile, outputFile string
+}
+
+func (d deal) sharesOutput() bool { return d.output.Tokens.Len() > 0 }
+
+func dealOf(o plan.Option, m gguf.Summary) (d deal) {
+	for _, s := range o.Stages {
+		d.stages = append(d.stages, gguf.Share{Layers: s.Layers})
+	}
+	steps := m.VocabSize / gguf.TokenStep
+	here := min(int(math.Round(o.Shared*float64(steps))), steps-1)
+	if here > 0 {
+		cut := (steps - here) * gguf.TokenStep
+		d.stages[len(d.stages)-1].Tokens = gguf.TokenRange{End: cut}
+		// The layer comes with it, since llama.cpp loads no model without one, and is not read.
+		d.output = gguf.Share{Layers: centram.LayerRange{First: m.Layers - 1, End: m.Layers}, Tokens: gguf.TokenRange{First: cut, End: m.VocabSize}}
+	}
+	return d
+}
+
+// adapter publishes an adapter for the stages of a chain, and makes the files of what is for this machine.
+func (p *Pool) adapter(ctx context.Context, path string, m *weights.Published, d deal) (hyperlink.Adapter, error) {
 	a, err := p.cfg.Layers.PublishAdapter(ctx, path, m.Summary)
 	if err != nil {
 		return hyperlink.Adapter{}, err
 	}
 	out := hyperlink.Adapter{ID: a.ID}
-	for _, s := range stages {
-		part, err := a.Recipe(ctx, centram.LayerRange{First: int(s.Layers.First), End: int(s.Layers.End)})
+	for _, s := range d.stages {
+		part, err := a.Recipe(ctx, s)
 		if err != nil {
 			return out, err
 		}
 		out.Parts = append(out.Parts, part)
 	}
 	if !out.Parts[0].IsZero() {
-		out.Own, err = p.cfg.Layers.Adapter(ctx, out.Parts[0], slice)
+		if out.Own, err = p.cfg.Layers.Adapter(ctx, out.Parts[0], d.ownFile); err != nil {
+			return out, err
+		}
+	}
+	if !d.sharesOutput() {
+		return out, nil
+	}
+	part, err := a.Recipe(ctx, d.output)
+	if err == nil && !part.IsZero() {
+		out.Output, err = p.cfg.Layers.Adapter(ctx, part, d.outputFile)
 	}
 	return out, err
 }

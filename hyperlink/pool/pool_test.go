@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -155,6 +156,53 @@ func TestAModelIsPutTogetherFromOffersAndTheirMemoryIsCounted(t *testing.T) {
 	}
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("the refusal took %v", took)
+	}
+}
+
+// TestTheHeadAndTheLastMachineShareTheOutputMatrix has a model whose output matrix is most of it.
+func TestTheHeadAndTheLastMachineShareTheOutputMatrix(t *testing.T) {
+	shape := gguf.Toy()
+	shape.VocabSize, shape.Layers = 256*gguf.TokenStep, 8
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := gguf.Generate(f, shape, 1); err != nil {
+		t.Fatal(err)
+	}
+	file, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := rates{2e8, 5e10} // so that the matrix takes longer than the way
+	a := start(t, nil, file.Size(), slow)
+	b := start(t, []*machine{a}, 2*file.Size(), slow)
+	a.Force(path, true)
+	c := open(t, a, path)
+	defer c.Close()
+	r := a.Running()[0]
+	if r.Choice.Kind != plan.Split || r.Choice.Shared < 0.2 || r.Choice.Shared > 0.8 {
+		t.Fatalf("got a %s with %.2f of the output here, want a split with about half", r.Choice.Kind, r.Choice.Shared)
+	}
+	whole := int64(shape.VocabSize * shape.Embedding * 4)
+	if taken := b.Sharing().Taken; taken > file.Size()-whole/5 {
+		t.Errorf("the second machine has loaded %d bytes of a model of %d with an output of %d, want a part of that", taken, file.Size(), whole)
+	}
+	solo, err := local.Open(t.Context(), path, run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer solo.Close()
+	batch := engine.Batch{Rows: []engine.Row{{Token: 65}, {Token: 66, Pos: 1, Logits: true}}}
+	want, err := solo.Step(t.Context(), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.Step(t.Context(), batch)
+	if err != nil || !slices.Equal(got.Logits[0], want.Logits[0]) {
+		t.Errorf("got logits %v..., %v, want %v...", got.Logits[0][:3], err, want.Logits[0][:3])
 	}
 }
 

@@ -3,7 +3,6 @@ package weights
 import (
 	"context"
 
-	"github.com/centram/centram"
 	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/p2p/wire"
 )
@@ -50,15 +49,17 @@ func (s *Store) PublishAdapter(ctx context.Context, path string, base gguf.Summa
 	return a, nil
 }
 
-// Recipe makes the recipe of the adapter's part for a range of layers a blob, and returns its hash. It is zero if the
+// Recipe makes the recipe of the adapter's part for a share of the model a blob, and returns its hash. It is zero if the
 // adapter changes nothing there.
-func (a *PublishedAdapter) Recipe(ctx context.Context, r centram.LayerRange) (wire.Hash, error) {
+func (a *PublishedAdapter) Recipe(ctx context.Context, share gguf.Share) (wire.Hash, error) {
 	f, err := gguf.Open(a.Path)
 	if err != nil {
 		return wire.Hash{}, err
 	}
 	defer f.Close()
-	recipe, err := gguf.CutAdapter(f, a.base, r, func(t gguf.Tensor) ([32]byte, error) { return a.hashes[t.Name], nil })
+	recipe, err := gguf.CutAdapter(f, a.base, share, func(t gguf.Tensor) ([32]byte, error) {
+		return a.store.hash(ctx, []*gguf.File{f}, a.hashes, t)
+	})
 	if err != nil || recipe == nil {
 		return wire.Hash{}, err
 	}

@@ -150,18 +150,34 @@ func idOf(hashes map[string][32]byte) wire.Hash {
 	return wire.Hash(h.Sum(nil))
 }
 
-// Recipe makes the recipe of a range a blob, and returns its hash.
-func (p *Published) Recipe(ctx context.Context, r centram.LayerRange) (wire.Hash, error) {
+// Recipe makes the recipe of a share of the model a blob, and returns its hash.
+func (p *Published) Recipe(ctx context.Context, share gguf.Share) (wire.Hash, error) {
 	m, err := gguf.OpenModel(p.Path)
 	if err != nil {
 		return wire.Hash{}, err
 	}
 	defer m.Close()
-	recipe, err := gguf.Cut(m, r, func(t gguf.Tensor) ([32]byte, error) { return p.hashes[t.Name], nil })
+	recipe, err := gguf.Cut(m, share, func(t gguf.Tensor) ([32]byte, error) { return p.store.hash(ctx, m.Parts, p.hashes, t) })
 	if err != nil {
 		return wire.Hash{}, err
 	}
 	return p.store.put(ctx, recipe)
+}
+
+// hash is that of a tensor's data, whose blob there is. Of some of its rows it makes a blob now.
+func (s *Store) hash(ctx context.Context, files []*gguf.File, hashes map[string][32]byte, t gguf.Tensor) ([32]byte, error) {
+	for _, f := range files {
+		whole, here := f.Tensor(t.Name)
+		if !here || whole.Size == t.Size {
+			continue
+		}
+		rows, err := s.cfg.Blobs.LinkRanges(ctx, f.Name, []blob.Range{{Offset: t.Offset, Length: t.Size}}, nil)
+		if err != nil {
+			return [32]byte{}, err
+		}
+		return rows[0].Blob, nil
+	}
+	return hashes[t.Name], nil
 }
 
 // put makes a recipe a blob.

@@ -107,12 +107,12 @@ func TestAMachineFetchesTheWeightsOfItsLayersAndNoMore(t *testing.T) {
 	}
 	defer whole.Close()
 	for _, r := range []centram.LayerRange{{First: 2, End: 5}, {First: 5, End: 8}} {
-		id, err := published.Recipe(t.Context(), r)
+		id, err := published.Recipe(t.Context(), gguf.Share{Layers: r})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var want bytes.Buffer
-		if err := gguf.Slice(&want, whole, r); err != nil {
+		if err := gguf.Slice(&want, whole, gguf.Share{Layers: r}); err != nil {
 			t.Fatal(err)
 		}
 		before := owner.given.Load()
@@ -139,7 +139,7 @@ func TestAMachineFetchesTheWeightsOfItsLayersAndNoMore(t *testing.T) {
 		}
 	}
 	// The owner leaves; the second machine gives the layers that it has fetched from its own files.
-	id, err := published.Recipe(t.Context(), centram.LayerRange{First: 2, End: 5})
+	id, err := published.Recipe(t.Context(), gguf.Share{Layers: centram.LayerRange{First: 2, End: 5}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@
 #include "shim.h"
 
 #include "guard.h"
+#include "unembed.h"
 
 #include "ggml-cpu.h"
 #include "log.h"
@@ -113,14 +114,18 @@ int32_t cen_quantize(const char * in, const char * out, cen_quantize_params p, c
 }
 
 struct cen_context {
-    llama_context *             llama = nullptr;
-    ggml_threadpool *           pool  = nullptr;
-    ggml_threadpool *           batch = nullptr; // only when prompts use another number of threads
-    std::atomic<bool>           abort{ false };
-    std::vector<int32_t>        n_seq;
-    std::vector<llama_seq_id *> seq;
-    std::string                 capture; // tensor to end at, or empty
-    std::vector<float>          captured;
+    llama_context *                   llama = nullptr;
+    ggml_threadpool *                 pool  = nullptr;
+    ggml_threadpool *                 batch = nullptr; // only when prompts use another number of threads
+    std::atomic<bool>                 abort{ false };
+    std::vector<int32_t>              n_seq;
+    std::vector<llama_seq_id *>       seq;
+    std::string                       capture; // tensor to end at, or empty
+    std::vector<float>                captured;
+    cen::Adapters                     adapters;
+    std::unique_ptr<cen::Unembedding> unembedding; // made at its first use
+
+    static bool aborted(void * c) { return static_cast<cen_context *>(c)->abort.load(std::memory_order_relaxed); }
 
     ~cen_context() {
         if (llama != nullptr) {
@@ -174,8 +179,8 @@ cen_context * cen_context_new(llama_model * model, cen_context_params p, char **
         cp.pooling_type         = p.embeddings ? LLAMA_POOLING_TYPE_MEAN : LLAMA_POOLING_TYPE_UNSPECIFIED;
         cp.kv_unified           = p.kv_unified;
         cp.no_perf              = true;
-        cp.abort_callback = [](void * data) { return static_cast<cen_context *>(data)->abort.load(std::memory_order_relaxed); };
-        cp.abort_callback_data = c.get();
+        cp.abort_callback       = cen_context::aborted;
+        cp.abort_callback_data  = c.get();
         if (p.stage) {
             cp.cb_eval           = on_tensor;
             cp.cb_eval_user_data = c.get();
@@ -209,6 +214,18 @@ void cen_capture(cen_context * c, const char * tensor) { c->capture = tensor != 
 const float * cen_captured(cen_context * c, size_t * n) {
     *n = c->captured.size();
     return c->captured.data();
+}
+
+int32_t cen_unembed(cen_context * c, int32_t n, const float * rows, float * logits, char ** err) {
+    return cen::guard<int32_t>(err, -1, [&] {
+        c->abort.store(false);
+        if (c->unembedding == nullptr) {
+            c->unembedding = std::make_unique<cen::Unembedding>(llama_get_model(c->llama), c->pool, llama_n_threads(c->llama),
+                                                                cen_context::aborted, c);
+        }
+        c->unembedding->run(n, rows, c->adapters, logits);
+        return 0;
+    });
 }
 
 bool cen_dequantize(int32_t type, const void * in, float * out, int64_t n) {
@@ -263,8 +280,15 @@ int32_t cen_set_adapters(cen_context * c, llama_adapter_lora ** adapters, size_t
         const int32_t rc = llama_set_adapters_lora(c->llama, adapters, n, scales);
         if (rc != 0) {
             cen::fail(err, "set adapters returned " + std::to_string(rc));
+            return -1;
         }
-        return rc == 0 ? 0 : -1;
+        c->adapters.clear();
+        for (size_t i = 0; i < n; i++) {
+            if (scales[i] != 0) { // as llama.cpp does
+                c->adapters.insert({ adapters[i], scales[i] });
+            }
+        }
+        return 0;
     });
 }
 

@@ -84,6 +84,9 @@ int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const floa
 // The rows come in the order in which llama.cpp computes them: see order in hidden.go.
 void          cen_capture(cen_context * c, const char * tensor);
 const float * cen_captured(cen_context * c, size_t * n);
+// Multiplies n rows, which are those of result_norm, by the output matrix, with the adapters that are set, and writes n ×
+// vocabulary logits. What the context holds does not change.
+int32_t cen_unembed(cen_context * c, int32_t n, const float * rows, float * logits, char ** err);
 // Turns n numbers of a ggml type into floats as the engine does when it looks up rows. False if it cannot.
 bool    cen_dequantize(int32_t type, const void * in, float * out, int64_t n);
 int32_t cen_set_adapters(cen_context * c, struct llama_adapter_lora ** adapters, size_t n, float * scales, char ** err);

@@ -39,7 +39,7 @@ func (m Model) FetchLayers(ctx context.Context, h *hub.Hub, r centram.LayerRange
 	if err := l.get(ctx, model, r); err != nil {
 		return err
 	}
-	return replace(to, func(w io.Writer) error { return gguf.Slice(w, model, r) })
+	return replace(to, func(w io.Writer) error { return gguf.Slice(w, model, gguf.Share{Layers: r}) })
 }
 
 // layers are the files of a model, of which parts are here.
@@ -106,7 +106,7 @@ func (b *beginning) ReadAt(p []byte, at int64) (int, error) {
 
 // get gets the tensors of a range of layers.
 func (l *layers) get(ctx context.Context, m *gguf.Model, r centram.LayerRange) error {
-	needs, err := gguf.Needs(m, r)
+	needs, err := gguf.Needs(m, gguf.Share{Layers: r})
 	if err != nil {
 		return err
 	}

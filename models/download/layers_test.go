@@ -48,14 +48,14 @@ func TestALayerRangeCostsLittleMoreThanItsOwnBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 		var want bytes.Buffer
-		if err := gguf.Slice(&want, whole, r); err != nil {
+		if err := gguf.Slice(&want, whole, gguf.Share{Layers: r}); err != nil {
 			t.Fatal(err)
 		}
 		got, err := os.ReadFile(to)
 		if err != nil || !bytes.Equal(got, want.Bytes()) {
 			t.Errorf("layers %d to %d: got other bytes than were cut from the whole (%v)", r.First, r.End, err)
 		}
-		needs, err := gguf.Needs(whole, r)
+		needs, err := gguf.Needs(whole, gguf.Share{Layers: r})
 		if err != nil {
 			t.Fatal(err)
 		}

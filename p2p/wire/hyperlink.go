@@ -116,6 +116,10 @@ type HLPlan struct {
 	ReadyMs    uint32       `cbor:"20,keyasint"`          // from now on, after which the head gives up
 	// Parts are the recipes of what each adapter of each set, in this order, has for the receiver's layers. Zero: nothing.
 	Parts []Hash `cbor:"21,keyasint"`
+	// TailTokens is how many tokens, from the first on, the last stage gives logits of; the head has the rest of the output
+	// matrix. What goes into the matrix comes then, as HiddenRows, in an ACT_RET ahead of the one that answers a frame. 0: it
+	// gives those of all.
+	TailTokens uint32 `cbor:"22,keyasint,omitempty"`
 }
 
 func (m *HLPlan) Validate() error {
@@ -154,6 +158,7 @@ func (m *HLPlan) Validate() error {
 			c.that(a.Scale != 0 && -1e9 <= a.Scale && a.Scale <= 1e9, "adapter: scale of %d millionths", a.Scale)
 		}
 	}
+	c.that(m.TailTokens <= maxWidth, "tail_tokens: %d", m.TailTokens)
 	c.that(len(m.Parts) == parts, "parts: %d of %d adapters", len(m.Parts), parts)
 	among(&c, "privacy", m.Privacy, trustNames)
 	c.some("ready_ms", int(m.ReadyMs), 3600*1000)

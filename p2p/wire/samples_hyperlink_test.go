@@ -30,7 +30,7 @@ var hyperlinkSamples = []Message{
 		},
 		Stage: 1, Standby: true, Rows: F16, PromptRows: F16, Keys: F16, Values: Q8, Context: 8192, Lanes: 4, Tokens: 256, Frames: 2,
 		Adapters: []AdapterSet{{{Genome: hash(4), Scale: 1_000_000}, {Genome: hash(5), Scale: -250_000}}},
-		Privacy:  Friend, Quote: hash(6), ReadyMs: 20_000, Parts: []Hash{hash(9), {}},
+		Privacy:  Friend, Quote: hash(6), ReadyMs: 20_000, Parts: []Hash{hash(9), {}}, TailTokens: 75_968,
 	},
 	&HLAccept{
 		Chain: hlChain, Epoch: 2, Stage: 1, Head: peer(1), Plan: hash(7), Lanes: 4, Price: 12, Quote: hash(6),
