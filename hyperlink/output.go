@@ -91,14 +91,10 @@ func (c *Chain) unembed() {
 			return
 		}
 		for {
-			c.mu.Lock()
-			if len(c.jobs) == 0 {
-				c.mu.Unlock()
+			j, ok := c.nextJob()
+			if !ok {
 				break
 			}
-			j := c.jobs[0]
-			c.jobs = c.jobs[1:]
-			c.mu.Unlock()
 			c.computing.Lock()
 			out, err := c.cfg.Output.Unembed(c.ctx, j.batch)
 			c.computing.Unlock()
@@ -107,14 +103,30 @@ func (c *Chain) unembed() {
 	}
 }
 
+// nextJob is the oldest whose outcome somebody waits for.
+func (c *Chain) nextJob() (j job, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.jobs) > 0 {
+		j, c.jobs = c.jobs[0], c.jobs[1:]
+		if j.wanted() {
+			return j, true
+		}
+	}
+	return job{}, false
+}
+
+// wanted is false for a batch that was given up, or sent again. c.mu is held.
+func (j job) wanted() bool { return !j.p.ended && j.attempt == j.p.ahead.attempt }
+
 // unembedded takes the head's part of a batch.
 func (c *Chain) unembedded(j job, out engine.StageOutput, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := j.p
-	if p.ended || j.attempt != p.ahead.attempt {
-		return // it was given up, or sent again
+	if !j.wanted() {
+		return
 	}
+	p := j.p
 	if err != nil {
 		c.abandon(p, err)
 		return

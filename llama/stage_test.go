@@ -82,6 +82,19 @@ func runStages(t testing.TB, m *gguf.Model, chain []*Context, b Batch) {
 	}
 }
 
+// anyBatch goes on with any of the sequences, in any order, each with any number of rows: llama.cpp computes them in an order of
+// its own. The last row of each wants logits, and so many of the others.
+func anyBatch(random *rand.Rand, length []int, others float64) (b Batch) {
+	for _, seq := range random.Perm(len(length))[:1+random.IntN(len(length))] {
+		n := 1 + random.IntN(12)
+		for i := range n {
+			b.Add(Token(random.IntN(256)), length[seq], seq, i == n-1 || random.Float64() < others)
+			length[seq]++
+		}
+	}
+	return b
+}
+
 func TestStagesComputeToTheBitWhatTheWholeDoes(t *testing.T) {
 	path := toyPath(t)
 	g, err := gguf.OpenModel(path)
@@ -105,15 +118,7 @@ func TestStagesComputeToTheBitWhatTheWholeDoes(t *testing.T) {
 		}
 		var length [sequences]int
 		for step := range 12 {
-			// Any sequences in any order, each with any number of rows: llama.cpp computes them in an order of its own.
-			var b Batch
-			for _, seq := range rng.Perm(sequences)[:1+rng.IntN(sequences)] {
-				n := 1 + rng.IntN(12)
-				for i := range n {
-					b.Add(Token(rng.IntN(256)), length[seq], seq, i == n-1)
-					length[seq]++
-				}
-			}
+			b := anyBatch(rng, length[:], 0)
 			if err := solo.Decode(&b); err != nil {
 				t.Fatal(err)
 			}
@@ -172,14 +177,7 @@ func TestTheOutputMatrixInTwoPartsGivesTheLogitsToTheBit(t *testing.T) {
 				}
 				var length [sequences]int
 				for step := range 12 {
-					var b Batch
-					for _, seq := range random.Perm(sequences)[:1+random.IntN(sequences)] {
-						n := 1 + random.IntN(12)
-						for i := range n {
-							b.Add(Token(random.IntN(256)), length[seq], seq, i == n-1 || random.IntN(3) == 0)
-							length[seq]++
-						}
-					}
+					b := anyBatch(random, length[:], 0.3)
 					if err := solo.Decode(&b); err != nil {
 						t.Fatal(err)
 					}

@@ -254,23 +254,20 @@ type timedStage struct {
 }
 
 func (s timedStage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutput, error) {
-	began := time.Now()
-	out, err := s.Stage.Run(ctx, b)
-	took := time.Since(began)
-	s.notes.mu.Lock()
-	defer s.notes.mu.Unlock()
-	s.notes.computing += took
-	return out, err
+	defer s.note(time.Now())
+	return s.Stage.Run(ctx, b)
 }
 
 func (s timedStage) Unembed(ctx context.Context, b engine.StageBatch) (engine.StageOutput, error) {
-	began := time.Now()
-	out, err := s.Stage.Unembed(ctx, b)
+	defer s.note(time.Now())
+	return s.Stage.Unembed(ctx, b)
+}
+
+func (s timedStage) note(began time.Time) {
 	took := time.Since(began)
 	s.notes.mu.Lock()
 	defer s.notes.mu.Unlock()
 	s.notes.computing += took
-	return out, err
 }
 
 // soloModel and splitModel never end an answer, so that all have the same length.

@@ -97,6 +97,11 @@ func model(t *testing.T) (path string, size int64) {
 	t.Helper()
 	shape := gguf.Toy()
 	shape.Layers = 8
+	return generate(t, shape)
+}
+
+func generate(t *testing.T, shape gguf.Shape) (path string, size int64) {
+	t.Helper()
 	path = filepath.Join(t.TempDir(), "model.gguf")
 	f, err := os.Create(path)
 	if err != nil {
@@ -163,22 +168,10 @@ func TestAModelIsPutTogetherFromOffersAndTheirMemoryIsCounted(t *testing.T) {
 func TestTheHeadAndTheLastMachineShareTheOutputMatrix(t *testing.T) {
 	shape := gguf.Toy()
 	shape.VocabSize, shape.Layers = 256*gguf.TokenStep, 8
-	path := filepath.Join(t.TempDir(), "model.gguf")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := gguf.Generate(f, shape, 1); err != nil {
-		t.Fatal(err)
-	}
-	file, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path, size := generate(t, shape)
 	slow := rates{2e8, 5e10} // so that the matrix takes longer than the way
-	a := start(t, nil, file.Size(), slow)
-	b := start(t, []*machine{a}, 2*file.Size(), slow)
+	a := start(t, nil, size, slow)
+	b := start(t, []*machine{a}, 2*size, slow)
 	a.Force(path, true)
 	c := open(t, a, path)
 	defer c.Close()
@@ -187,8 +180,8 @@ func TestTheHeadAndTheLastMachineShareTheOutputMatrix(t *testing.T) {
 		t.Fatalf("got a %s with %.2f of the output here, want a split with about half", r.Choice.Kind, r.Choice.Shared)
 	}
 	whole := int64(shape.VocabSize * shape.Embedding * 4)
-	if taken := b.Sharing().Taken; taken > file.Size()-whole/5 {
-		t.Errorf("the second machine has loaded %d bytes of a model of %d with an output of %d, want a part of that", taken, file.Size(), whole)
+	if taken := b.Sharing().Taken; taken > size-whole/5 {
+		t.Errorf("the second machine has loaded %d bytes of a model of %d with an output of %d, want a part of that", taken, size, whole)
 	}
 	solo, err := local.Open(t.Context(), path, run)
 	if err != nil {

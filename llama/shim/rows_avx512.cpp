@@ -7,7 +7,7 @@
 // integers is exact in any order. Whether that is so is tried before a kernel is used.
 #include "rows.h"
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__) && defined(__linux__) && !defined(__clang__) // which has no such pragmas
 
 #define GGML_COMMON_DECL_CPP
 #include "ggml-common.h"
@@ -74,7 +74,9 @@ float sum(__m256 x) { // in the order of ggml's hsum_float_8
     return _mm_cvtss_f32(s);
 }
 
-constexpr int64_t tile = 8; // rows of the batch for which there are registers
+constexpr int64_t tile = 8;  // rows of the batch for which there are registers
+constexpr int64_t band = 64; // rows of the batch that are made ready at once: a few megabytes
+constexpr int64_t some = 16; // rows of the matrix, which stay in the cache for all of them
 
 // n rows of the batch, block by block.
 void prepare(ready * out, const block_q8_0 * y, int64_t ldy, int64_t n, int64_t blocks, char move) {
@@ -143,16 +145,19 @@ template <typename Weights> void run(const cen::Product & p) {
     if (first >= end) {
         return;
     }
-    y.resize(p.n * p.k);
-    for (int64_t at = 0; at < p.n; at += tile) {
-        prepare(&y[at * p.k], static_cast<const block_q8_0 *>(p.b) + at * p.ldb, p.ldb, std::min(tile, p.n - at), p.k,
-                Weights::move);
-    }
-    constexpr int64_t some = 16; // rows of the matrix that stay in the cache for all tiles
-    for (int64_t row = first; row < end; row += some) {
-        for (int64_t at = 0; at < p.n; at += tile) {
-            kernels[std::min(tile, p.n - at) - 1](static_cast<const typename Weights::block *>(p.a), p.lda, &y[at * p.k], p.k,
-                                                  p.c + at * p.ldc, p.ldc, row, std::min(end, row + some));
+    const auto * a = static_cast<const typename Weights::block *>(p.a);
+    const auto * b = static_cast<const block_q8_0 *>(p.b);
+    for (int64_t from = 0; from < p.n; from += band) {
+        const int64_t n = std::min(band, p.n - from);
+        y.resize(n * p.k);
+        for (int64_t at = 0; at < n; at += tile) {
+            prepare(&y[at * p.k], b + (from + at) * p.ldb, p.ldb, std::min(tile, n - at), p.k, Weights::move);
+        }
+        for (int64_t row = first; row < end; row += some) {
+            for (int64_t at = 0; at < n; at += tile) {
+                kernels[std::min(tile, n - at) - 1](a, p.lda, &y[at * p.k], p.k, p.c + (from + at) * p.ldc, p.ldc, row,
+                                                    std::min(end, row + some));
+            }
         }
     }
 }
@@ -161,7 +166,7 @@ template <typename Weights> void run(const cen::Product & p) {
 template <typename Weights> bool same(ggml_type type) {
     constexpr int64_t                    rows   = 19; // more than stay in the cache, and no pairs
     constexpr int64_t                    blocks = 5;
-    constexpr int64_t                    most   = tile + 3;
+    constexpr int64_t                    most   = band + tile + 3;
     std::vector<typename Weights::block> a(rows * blocks);
     std::vector<block_q8_0>              b(most * blocks);
     std::mt19937                         random(1);
