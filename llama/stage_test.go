@@ -47,6 +47,22 @@ func share(t testing.TB, whole *gguf.Model, cfg ContextConfig, s gguf.Share) *Co
 	return newContext(t, m, cfg)
 }
 
+// opened is a model's file, and the model.
+func opened(t testing.TB, path string) (*gguf.Model, *Model) {
+	t.Helper()
+	g, err := gguf.OpenModel(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.Close() })
+	whole, err := LoadModel(context.Background(), []string{path}, ModelConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { whole.Close() })
+	return g, whole
+}
+
 // embeddings looks up the rows that a batch's tokens begin as.
 func embeddings(t testing.TB, m *gguf.Model, tokens []Token) []float32 {
 	t.Helper()
@@ -96,17 +112,7 @@ func anyBatch(random *rand.Rand, length []int, others float64) (b Batch) {
 }
 
 func TestStagesComputeToTheBitWhatTheWholeDoes(t *testing.T) {
-	path := toyPath(t)
-	g, err := gguf.OpenModel(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.Close()
-	whole, err := LoadModel(context.Background(), []string{path}, ModelConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { whole.Close() })
+	g, whole := opened(t, toyPath(t))
 	const sequences = 5
 	cfg := ContextConfig{Size: 256, Sequences: sequences, Batch: 64, MicroBatch: 16, Threads: 1}
 	solo := newContext(t, whole, cfg)
@@ -153,17 +159,7 @@ func TestTheOutputMatrixInTwoPartsGivesTheLogitsToTheBit(t *testing.T) {
 		t.Run(fmt.Sprintf("%v tied %t", c.typ, c.tied), func(t *testing.T) {
 			shape := gguf.Toy()
 			shape.Type, shape.Tied, shape.VocabSize = c.typ, c.tied, 5*gguf.TokenStep
-			path := generated(t, shape)
-			g, err := gguf.OpenModel(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer g.Close()
-			whole, err := LoadModel(context.Background(), []string{path}, ModelConfig{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { whole.Close() })
+			g, whole := opened(t, generated(t, shape))
 			const sequences = 5
 			cfg := ContextConfig{Size: 256, Sequences: sequences, Batch: 64, MicroBatch: 16, Threads: 1}
 			layers, vocab := g.Summary.Layers, g.Summary.VocabSize

@@ -170,29 +170,20 @@ func perSecond(n int, t time.Duration) float64 { return float64(n) / max(t, 1).S
 
 // option is what becomes of a kind and its parts.
 func (in Input) option(kind Kind, parts []part) Option {
-	if kind == Split {
-		return in.share(parts).option()
+	switch kind {
+	case Solo:
+		return sharing{in, parts, 0}.option(Solo)
+	case Split:
+		return in.share(parts).option(Split)
 	}
 	o := Option{Kind: kind, Groups: 1}
-	chains := [][]part{parts}
-	if kind == Replicas {
-		chains = slices.Collect(slices.Chunk(parts, 1))
-		_, o.Throughput = in.deal(parts)
-	} else {
-		for groups := range in.Work.maxGroups() {
-			if rate := perSecond(in.Work.underWay(), in.round(parts, groups+1)); rate > o.Throughput {
-				o.Groups, o.Throughput = groups+1, rate
-			}
+	_, o.Throughput = in.deal(parts)
+	for _, p := range parts { // a chat that is alone goes where it is answered fastest
+		alone := sharing{in, []part{p}, 0}.option(Solo)
+		if alone.TokensPerSecond > o.TokensPerSecond {
+			o.TokensPerSecond, o.PromptRate = alone.TokensPerSecond, alone.PromptRate
 		}
-	}
-	for _, chain := range chains { // a chat that is alone goes where it is answered fastest
-		total, _ := in.around(chain, 1, 1)
-		if rate := perSecond(1, total); rate > o.TokensPerSecond {
-			o.TokensPerSecond, o.PromptRate = rate, perSecond(in.Work.Prompt, in.readTime(chain))
-		}
-	}
-	for _, p := range parts {
-		o.Stages = append(o.Stages, Stage{p.ID, p.layers, in.stepTime(p, 1, 1), in.memory(p.layers), in.fetch(p)})
+		o.Stages = append(o.Stages, alone.Stages...)
 	}
 	return o
 }

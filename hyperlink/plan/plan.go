@@ -213,7 +213,7 @@ func Predict(in Input, o Option) (Option, error) {
 		if !s.fits() {
 			return Option{}, centram.Errorf(centram.Unavailable, "this computer cannot hold its part of the output matrix any more")
 		}
-		return s.option(), nil
+		return s.option(Split), nil
 	}
 	return in.option(o.Kind, parts), nil
 }

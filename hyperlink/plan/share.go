@@ -68,9 +68,8 @@ func (in Input) share(chain []part) sharing {
 	if !in.Model.Shared || len(chain) < 2 {
 		return best
 	}
-	score := func(s sharing) float64 { return in.score(s.option()) }
-	none := score(best)
-	most := none * (1 + worthwhile/100.0)
+	score := func(s sharing) float64 { return in.score(s.option(Split)) }
+	most := score(best) * (1 + worthwhile/100.0)
 	for i := 1; i < shares; i++ {
 		s := sharing{in, chain, float64(i) / shares}
 		if rate := score(s); rate > most && s.fits() {
@@ -80,10 +79,10 @@ func (in Input) share(chain []part) sharing {
 	return best
 }
 
-// option is what becomes of the chain.
-func (s sharing) option() Option {
+// option is what becomes of the chain, which may be one machine alone.
+func (s sharing) option(kind Kind) Option {
 	in := s.in
-	o := Option{Kind: Split, Groups: 1, Shared: s.part}
+	o := Option{Kind: kind, Groups: 1, Shared: s.part}
 	for groups := range in.Work.maxGroups() {
 		size := in.Work.groupSize(groups + 1)
 		total, slowest := s.around(size, size)
