@@ -74,7 +74,7 @@ func (s *scheduler) warm(sl *slot) {
 	}
 	s.warmed++
 	_, gain := s.pace.best(src, src.hit, 1, 1, mostGuesses)
-	if src.token == 0 || gain >= pays || s.always > 0 || s.warmed%warmEvery == 1 {
+	if src.token.count == 0 || gain >= needed(s.pace.credit) || s.always > 0 || s.warmed%warmEvery == 1 {
 		if d, ok := src.proposer.(*draft); ok {
 			sl.warm = d.begin(sl.job.ctx, sl.job.prompt, 2)
 		}
@@ -90,17 +90,18 @@ func (src *source) serves(sl *slot) bool {
 		return true
 	}
 	if sl.warm == nil {
-		return false
+		return sl.warmed
 	}
 	select {
 	case <-sl.warm.done:
-		if j := sl.warm; j.err == nil && j.generated == 2 && src.token == 0 {
-			src.token = j.ended.Sub(j.firstToken).Seconds()
+		j := sl.warm
+		sl.warm, sl.warmed = nil, j.err == nil
+		if sl.warmed && j.generated == 2 {
+			src.token.add(j.ended.Sub(j.firstToken).Seconds())
 		}
-		return sl.warm.err == nil
 	default:
-		return false
 	}
+	return sl.warmed
 }
 
 // likeliest is a Sampler that always picks the likeliest token, and remembers those that do not end an answer.

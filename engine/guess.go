@@ -38,9 +38,6 @@ const promising = 0.3
 // mostTrusted is how often guesses are thought to be right before the answer has shown it, however right they were in others.
 const mostTrusted = 0.6
 
-// likelyEnough is how likely it has to be that all guesses under way are right for more to be run behind them.
-const likelyEnough = 0.25
-
 // guess finds guesses for the slots that decode in the next step, and says whether there are any.
 func (s *scheduler) guess(ctx context.Context, slots []*slot) (any bool) {
 	for _, sl := range slots {
@@ -70,8 +67,11 @@ func (s *scheduler) guess(ctx context.Context, slots []*slot) (any bool) {
 			}
 			n := s.worth(sl, src, answers, beside, most, credit)
 			if n == 0 && !tried && len(sl.pending) > 0 && *sl.hit(src) > promising {
-				n = s.pace.try(src, answers, most, credit)
+				n = s.pace.try(sl, src, answers, most, credit)
 				tried = n > 0
+			}
+			if len(sl.pending) > 0 {
+				sl.gain = s.pace.gain(src, *sl.hit(src), answers, n, n*beside)
 			}
 			switch {
 			case n == 0:
@@ -147,7 +147,7 @@ func (s *scheduler) credit() float64 {
 	least := s.pace.credit
 	for _, sl := range s.slots {
 		if sl.decoding() {
-			least = min(least, sl.credit)
+			least = min(least, sl.credit+loan)
 		}
 	}
 	return least
@@ -162,10 +162,10 @@ func (s *scheduler) worth(sl *slot, src *source, answers, beside, most int, cred
 		return 0
 	}
 	n, gain := s.pace.best(src, *sl.hit(src), answers, beside, most)
-	if gain < pays {
+	if gain < needed(credit) {
 		return 0
 	}
-	if len(sl.pending) == 0 && likely(*sl.hit(src), len(sl.cache)-sl.sure()) < likelyEnough {
+	if len(sl.pending) == 0 && likely(*sl.hit(src), len(sl.cache)-sl.sure()) < s.pace.riskOf(answers) {
 		return 0
 	}
 	if d := s.sources[len(s.sources)-1]; d != src && d.serves(sl) {

@@ -580,14 +580,14 @@ func TestADraftIsUsedWhereItPays(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers     int
 		draft       time.Duration // of a step; the target's take 50 ms
-		wrong       bool
+		wrong       uint32
 		least, most float64 // how much faster
 	}{
-		"fast and right":             {1, 3 * time.Millisecond, false, 3, 20},
-		"fast and right for several": {3, 3 * time.Millisecond, false, 3, 20},
-		"fast and wrong":             {1, 3 * time.Millisecond, true, 0.97, 1},
-		"slow and right":             {1, 60 * time.Millisecond, false, 0.97, 1},
-		"slow and wrong for several": {3, 60 * time.Millisecond, true, 0.97, 1},
+		"fast and right":             {1, 3 * time.Millisecond, 0, 3, 20},
+		"fast and right for several": {3, 3 * time.Millisecond, 0, 3, 20},
+		"fast and wrong":             {1, 3 * time.Millisecond, 100, 0.97, 1},
+		"slow and right":             {1, 60 * time.Millisecond, 0, 0.97, 1},
+		"slow and wrong for several": {3, 60 * time.Millisecond, 100, 0.97, 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			target, draft := newOracle(4, 1000), newOracle(4, 1000)

@@ -9,172 +9,101 @@ import (
 // (on a processor a second row may cost as much as the first, in a chain of machines next to nothing), and how many guesses
 // are right on the text; both are measured. Since measures err, there are accounts, one for each answer and one for the
 // model, of the time, in tokens, that was gained by guessing. Every token brings them a hundredth. No guesses are made while
-// any of those under way is in debt, and none that are not known to pay for more than there is. So an answer takes a hundredth
-// longer than without guesses, and one window that was thought to pay, at the most, whatever is guessed in it and beside it.
+// the model is in debt, or an answer under way is deeper in it than it may be on what others have gained. So all answers together
+// take a hundredth longer than without guesses, and a single one two tokens more, whatever is guessed.
 const (
 	mostGuesses = 16   // of a slot in a step
 	mostRows    = 64   // guesses of a step whose cost is told apart
 	wide        = 8    // from so many answers at once on it matters little how many they are
 	earned      = 0.01 // tokens that a token brings to the accounts
-	firstCredit = 1.0  // of a model just loaded
+	firstCredit = 2.0  // of a model just loaded
 	mostCredit  = 8.0
 	mostDebt    = 8.0  // one bad moment, such as a machine that slept, is not paid off for ever
+	loan        = 2.0  // tokens that an answer may lose of what others have gained
 	pays        = 1.03 // how much faster than plain steps a window has to be expected, since measures err
+	trust       = 0.04 // how much less of that for each token of credit
+	tryWindows  = 4    // of a trial
 	plainEvery  = 64   // steps with guesses after which those without are measured again
 	sameAnswer  = 1.0 / 8
 	anyAnswer   = 1.0 / 64
 )
 
-// average forgets slowly what was long ago.
-type average struct {
-	value float64
-	count int
-}
-
-func (a *average) add(x float64) {
-	a.count++
-	a.value += (x - a.value) / float64(min(a.count, 8))
-}
-
 // pace is what the scheduler knows of the time that tokens take.
 type pace struct {
-	plain  [wide + 1]average // seconds from a token of an answer to its next, with so many answers at once and no guesses
+	plain  [wide + 1]middle // seconds from a token of an answer to its next, with so many answers at once and no guesses
 	credit float64
 	since  int // steps with guesses since those without were measured
-	tried  int
+	tried  int // trials
+	trial  trial
 
-	reads    [mostRows]average // seconds of a step that reads so many tokens of prompts and does nothing else
-	readRows int               // of the last one that was wider
+	reads    [mostRows]middle // seconds of a step that reads so many tokens of prompts and does nothing else
+	readRows int              // of the last one that was wider
 	readTook float64
+
+	behind middle // seconds for which guesses that are run behind others keep the scheduler busy
 
 	disturbed time.Time // when anything but the same answers' decoding was under way last
 	guessed   time.Time // when guesses were
 	guessing  int       // guesses under way
 }
 
-// source is a proposer and how well it does.
-type source struct {
-	proposer
-	kind  int                         // index of slot.hits
-	token float64                     // seconds that a guess takes to be made, if it takes any
-	hit   float64                     // how often a guess is right, over all answers
-	slow  [wide + 1][mostRows]average // how much longer a token takes than without, with so many guesses in a step
-}
-
-const (
-	byLookup = iota
-	byDraft
-	kinds
-)
-
-func newSource(kind int, p proposer) *source { return &source{proposer: p, kind: kind, hit: 0.5} }
-
 // ready says whether it is known what a token takes without guesses.
 func (p *pace) ready(answers int) bool {
 	return p.since < plainEvery && p.plain[min(answers, wide)].count >= 2
 }
 
-// best is how many guesses pay most, if one is right so often, and how much faster than none that is.
-func (p *pace) best(src *source, hit float64, answers, beside, most int) (n int, gain float64) {
-	most = min(most, 2*p.known(src, answers)/beside+1) // no far jump into the unknown
-	gain = 1
-	yield, right, unknown := 1.0, 1.0, p.unknown(src, answers)
-	for k := 1; k <= most; k++ {
-		right *= hit
-		yield += right
-		if g := yield / p.slowdown(src, answers, k*beside, unknown); g > gain*1.005 {
-			n, gain = k, g
-		}
-	}
-	return n, gain
-}
-
-// slowdown is how much longer a token takes, with so many answers at once, if their step has so many guesses. each is what
-// one costs that nothing is known of.
-func (p *pace) slowdown(src *source, answers, guesses int, each float64) float64 {
-	below, before := 0, 1.0
-	for g := 1; g < mostRows; g++ {
-		at, ok := p.cost(src, answers, g)
-		if !ok {
-			continue
-		}
-		if g >= guesses {
-			return before + (at-before)*float64(guesses-below)/float64(g-below)
-		}
-		below, before = g, at
-	}
-	if below > 0 { // the first guess may cost more than a whole step, and the sixteenth next to nothing
-		each = min(each, (before-1)/float64(below))
-	}
-	return before + max(each, 0.01)*float64(guesses-below)
-}
-
-// cost is the slowdown of a step with so many guesses, if it was measured or prompts were read in steps as wide.
-func (p *pace) cost(src *source, answers, guesses int) (float64, bool) {
-	if a := &src.slow[min(answers, wide)][guesses]; a.count > 0 {
-		return a.value, true
-	}
+// riskOf is how likely it has to be that all guesses under way are right for more to be run behind them. If one is wrong, the
+// token that follows waits for them; if all are right, it need not wait for those under way.
+func (p *pace) riskOf(answers int) float64 {
 	plain := p.plain[min(answers, wide)].value
-	if rows := answers + guesses; src.kind == byLookup && rows < mostRows && p.reads[rows].count > 0 && plain > 0 {
-		return p.reads[rows].value / plain, true
+	if p.behind.count == 0 || plain <= 0 {
+		return 0.5
 	}
-	return 0, false
+	return p.behind.value / plain
 }
 
-// unknown is what a guess may cost if none was measured yet with so many answers: as much as with more or fewer, or what it
-// takes to make and twice what a token of a prompt does, which is read in wide steps, but no more than another answer.
-func (p *pace) unknown(src *source, answers int) float64 {
-	plain := p.plain[min(answers, wide)].value
-	if plain <= 0 {
-		return 1
-	}
-	row := 1 / float64(answers)
-	if rows, took := p.reading(); rows > 0 {
-		row = min(row, max(2*(took/plain-1)/float64(rows), 0))
-	}
-	each := row + src.token/plain/float64(answers)
-	for other := 1; other < len(src.slow); other++ {
-		if g := p.known(src, other); g > 0 && other != answers {
-			slower, _ := p.cost(src, other, g)
-			each = min(each, (slower-1)/float64(g)*p.plain[other].value/plain)
-		}
-	}
-	return each
+// needed is how much faster than none guesses have to be expected to be. Where they have gained something, which is measured and
+// not expected, some of that may be lost again before they are given up: the last few words are not all of a text.
+func needed(credit float64) float64 { return pays - trust*max(credit-loan, 0) }
+
+// trial is a few windows of an answer in a row that are not thought to pay. The first one has a draft read what it has missed,
+// so one window alone would not tell what they cost.
+type trial struct {
+	slot    *slot // nil: there is none
+	job     *job
+	source  *source
+	guesses int
+	windows int // that are left
 }
 
-// reading is what the widest step took that read prompts and did nothing else. Narrow ones say little of what a row costs.
-func (p *pace) reading() (rows int, took float64) {
-	for n := mostRows - 1; n >= 8 && p.readRows == 0; n-- {
-		if p.reads[n].count > 0 {
-			return n, p.reads[n].value
-		}
-	}
-	return p.readRows, p.readTook
-}
-
-// known is the most guesses in a step whose cost is known.
-func (p *pace) known(src *source, answers int) int {
-	for g := mostRows - 1; g > 0; g-- {
-		if _, ok := p.cost(src, answers, g); ok {
-			return g
-		}
-	}
-	return 0
-}
+func (t *trial) under() bool { return t.windows > 0 && t.slot.job == t.job }
 
 // try is how many guesses to make although they are not thought to pay, or 0.
-func (p *pace) try(src *source, answers, most int, credit float64) int {
-	sizes, unknown := [...]int{1, 3, 7, 15}, p.unknown(src, answers)
+func (p *pace) try(sl *slot, src *source, answers, most int, credit float64) int {
+	if t := &p.trial; t.under() {
+		if t.slot != sl || t.source != src || credit < -firstCredit {
+			return 0
+		}
+		t.windows--
+		return min(t.guesses, most)
+	}
+	sizes, narrower := [...]int{1, 3, 7, 15}, mostGuesses
 	for i := range sizes {
 		n := min(sizes[(p.tried+i)%len(sizes)], most)
-		cost := p.slowdown(src, answers, n, unknown) - 1
+		if n >= narrower || p.promise(src, *sl.hit(src), answers, n) < pays {
+			continue
+		}
+		cost := p.slowdown(src, answers, n) - 1
 		all := cost * float64(answers)
 		if all > mostCredit {
 			continue
 		}
 		if all > p.credit || cost > credit {
-			return 0
+			narrower = n // it waits for its turn, which those that cost less need not
+			continue
 		}
+		p.trial = trial{sl, sl.job, src, n, tryWindows - 1}
+		p.tried++
 		return n
 	}
 	return 0
@@ -194,7 +123,6 @@ func (p *pace) launched(guesses int) {
 	if guesses > 0 {
 		p.guessing += guesses
 		p.since++
-		p.tried++
 	}
 }
 
@@ -234,8 +162,11 @@ func (p *pace) came(sl *slot, tokens, answers int, step *flight, own *take) {
 		return
 	}
 	slower := min(took/plain.value, float64(4*(1+step.guesses))) // the machine was busy with something else
-	if own.source != nil && own.first && step.guesses < mostRows {
-		own.source.slow[min(answers, wide)][step.guesses].add(slower)
+	if own.source != nil {
+		own.source.yield[min(answers, wide)].add(tokens, own.gain*slower)
+	}
+	if own.steady {
+		own.source.slow[min(answers, wide)].add(step.guesses, slower)
 	}
 	p.pay(sl, float64(tokens)*(1+earned)-slower)
 }

@@ -50,6 +50,7 @@ type scheduler struct {
 	most     int       // rows of a step
 	flights  []flight  // steps under way, the oldest first
 	split    split     // of the step being built, zero if it has anything but a token of each answer
+	building time.Time // when the step being built was begun
 	ended    time.Time // when the last step did
 
 	outputs int // most rows of a step with logits
@@ -74,6 +75,8 @@ type take struct {
 	generation int     // of the slot's cache
 	source     *source // of the guesses among the rows
 	first      bool    // whether the first row is no guess
+	gain       float64 // that was expected of them
+	steady     bool    // whether the source has guessed what was before it, too
 }
 
 // flight is a step under way.
@@ -312,7 +315,7 @@ func (s *scheduler) setBusy(by int) {
 // with guesses of what follows, then prompt pieces in the room left. If there is nothing of that, guesses may follow guesses.
 // All rows of a step share their adapters, so when slots differ in those they take turns. False means there is nothing to do.
 func (s *scheduler) build(ctx context.Context) bool {
-	s.rows, s.takes, s.split = s.rows[:0], s.takes[:0], split{}
+	s.rows, s.takes, s.split, s.building = s.rows[:0], s.takes[:0], split{}, time.Now()
 	var chosen *slot
 	s.turn++
 	for i := range s.slots {
@@ -426,7 +429,11 @@ func (s *scheduler) decode(sl *slot) int {
 	at := len(sl.cache)
 	t := take{slot: sl, job: sl.job, start: at, from: at, generation: sl.generation, first: len(sl.pending) > 0}
 	if len(sl.guesses) > 0 {
-		t.source = sl.source
+		t.source, t.gain = sl.source, sl.gain
+	}
+	if t.first {
+		t.steady = t.source != nil && (t.source == s.lookup || t.source == sl.guessed)
+		sl.guessed = t.source
 	}
 	for _, tokens := range [][]Token{sl.pending, sl.guesses} {
 		for _, token := range tokens {
@@ -483,6 +490,9 @@ func (s *scheduler) launch(ctx context.Context) {
 	if f.result, err = s.pipeline.Start(ctx, b); err != nil {
 		s.land(ctx, f, StepResult{Err: err})
 		return
+	}
+	if !f.takes[0].first && f.reads == 0 {
+		s.pace.behind.add(time.Since(s.building).Seconds())
 	}
 	s.flights = append(s.flights, f)
 }

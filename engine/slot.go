@@ -20,10 +20,13 @@ type slot struct {
 
 	guesses    []Token // to be run behind pending
 	source     *source // of the guesses
+	gain       float64 // that is expected of the guesses
+	guessed    *source // of those in the step before
 	generation int     // how often something of the cache was taken back
 	grams      ngrams
 	foreseen   []Token        // how the answer goes on if it repeats itself
-	warm       *job           // has the draft read the prompt
+	warm       *job           // has the draft read the prompt. Nil when that is over
+	warmed     bool           // it has
 	hits       [kinds]float64 // how often a guess of each source is right
 	credit     float64        // of the answer
 	emitted    time.Time      // when the last tokens came; zero before
@@ -119,6 +122,7 @@ func (s *scheduler) place(j *job) (*slot, error) {
 	target.grams.reset()
 	target.foreseen = nil
 	target.credit, target.emitted, target.warm = 0, time.Time{}, nil
+	target.guessed, target.warmed = nil, false
 	for _, src := range s.usable() {
 		*target.hit(src) = min(max(src.hit, 1.1*promising), mostTrusted) // each answer is another chance
 	}

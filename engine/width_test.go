@@ -80,7 +80,7 @@ func (p *machines) through(i int, part time.Duration, work func()) {
 }
 
 func (p *machines) Trim(seq, pos int) error {
-	p.through(0, 0, func() { _ = p.oracleModel.Trim(seq, pos) })
+	p.through(0, 1, func() { _ = p.oracleModel.Trim(seq, pos) })
 	return nil
 }
 
