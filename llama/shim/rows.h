@@ -18,7 +18,12 @@ struct Product {
     int64_t      ldc;
 };
 
-// The types are ggml's. False means that nothing was done, on no thread. What comes out is to the bit what llama.cpp computes.
-bool multiply(const Product & p, int a_type, int b_type);
+// The types are ggml's, that of b is in the name. False means that nothing was done, on no thread. What comes out is to the bit
+// what llama.cpp computes for a row alone.
+bool multiply_q8_0(const Product & p, int a_type);
+bool multiply_q8_k(const Product & p, int a_type);
+
+// Whether matrices in Q4_K are multiplied here if llama.cpp does not put them in another order.
+bool has_q4_k();
 
 } // namespace cen

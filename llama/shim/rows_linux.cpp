@@ -1,4 +1,4 @@
-// How quantised matrices are multiplied: by our kernels where there are any (rows_avx512.cpp), else by llama.cpp's.
+// How quantised matrices are multiplied: by our kernels where there are any (rows_avx512_*.cpp), else by llama.cpp's.
 //
 // llama.cpp multiplies by tinyBLAS from two rows on. Its tiles are made for prompts: on the processors measured, two rows of
 // a quantised matrix take there four times as long as one, and only from eight on does it gain. Two to seven rows are what
@@ -31,9 +31,12 @@ extern "C" bool __real_llamafile_sgemm(const ggml_compute_params * params, int64
 extern "C" bool __wrap_llamafile_sgemm(const ggml_compute_params * params, int64_t m, int64_t n, int64_t k, const void * a,
                                        int64_t lda, const void * b, int64_t ldb, void * c, int64_t ldc, int a_type, int b_type,
                                        int c_type) {
-    if (c_type == GGML_TYPE_F32 &&
-        cen::multiply({ params->ith, params->nth, m, n, k, a, lda, b, ldb, static_cast<float *>(c), ldc }, a_type, b_type)) {
-        return true;
+    if (c_type == GGML_TYPE_F32) {
+        const cen::Product p{ params->ith, params->nth, m, n, k, a, lda, b, ldb, static_cast<float *>(c), ldc };
+        if ((b_type == GGML_TYPE_Q8_0 && cen::multiply_q8_0(p, a_type)) ||
+            (b_type == GGML_TYPE_Q8_K && cen::multiply_q8_k(p, a_type))) {
+            return true;
+        }
     }
     if (n < few_rows && ggml_is_quantized(static_cast<ggml_type>(a_type))) {
         return false;

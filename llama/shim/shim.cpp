@@ -2,9 +2,11 @@
 #include "shim.h"
 
 #include "guard.h"
+#include "rows.h"
 #include "unembed.h"
 
 #include "ggml-cpu.h"
+#include "gguf.h"
 #include "log.h"
 
 #include <atomic>
@@ -66,6 +68,38 @@ void cen_init(cen_log_sink sink) {
     llama_backend_init();
 }
 
+bool cen_own_kernels(void) { return cen::has_q4_k() && ggml_cpu_has_amx_int8() == 0; }
+
+namespace {
+
+// Whether llama.cpp is to put matrices in another order where it has faster kernels for that. It costs a copy of them, and one in
+// Q4_K is then not multiplied as it would be alone (rows_avx512_q8_k.cpp). Where there is AMX, it is what that needs.
+bool reorder(const char ** paths, size_t n_paths) {
+    if (!cen_own_kernels()) {
+        return true;
+    }
+    for (size_t i = 0; i < n_paths; i++) {
+        const std::unique_ptr<gguf_context, decltype(&gguf_free)> file(gguf_init_from_file(paths[i], { true, nullptr }), gguf_free);
+        if (file == nullptr) {
+            return true; // llama.cpp says what is wrong with it
+        }
+        for (int64_t t = 0; t < gguf_get_n_tensors(file.get()); t++) {
+            switch (gguf_get_tensor_type(file.get(), t)) {
+                case GGML_TYPE_Q2_K:
+                case GGML_TYPE_Q4_0:
+                case GGML_TYPE_IQ4_NL:
+                case GGML_TYPE_MXFP4: // those that it does, besides Q4_K
+                    return true;
+                default:
+                    break;
+            }
+        }
+    }
+    return false;
+}
+
+} // namespace
+
 llama_model * cen_model_load(const char ** paths, size_t n_paths, cen_model_params p, char ** err) {
     return cen::guard<llama_model *>(err, nullptr, [&]() -> llama_model * {
         llama_model_params mp          = llama_model_default_params();
@@ -74,6 +108,7 @@ llama_model * cen_model_load(const char ** paths, size_t n_paths, cen_model_para
                                                     : (p.use_mlock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE);
         mp.vocab_only                  = p.vocab_only;
         mp.check_tensors               = p.check_tensors;
+        mp.use_extra_bufts             = p.vocab_only || reorder(paths, n_paths);
         mp.progress_callback           = p.progress;
         mp.progress_callback_user_data = reinterpret_cast<void *>(p.progress_data);
         llama_model * m =

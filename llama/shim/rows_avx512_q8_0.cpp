@@ -1,0 +1,148 @@
+// Matrices in blocks of 32 on processors with AVX-512 and its instructions for products of bytes (VNNI): Q8_0 and Q5_0. The
+// batch is in Q8_0.
+//
+// llama.cpp's kernels unpack a block of weights for each row of the batch anew, or for four, in half a register. Here two rows of
+// the matrix are unpacked at once, one in each half of a register, and multiplied by eight rows of the batch before the next
+// block is looked at. Each half does for its row, in the same order, the float operations that theirs do (ggml_vec_dot_*_q8_0 in
+// arch/x86/quants.c, tinyBLAS_Q0_AVX in llamafile/sgemm.cpp), so that the result is the same to the bit; what is done with
+// integers is exact in any order. Whether that is so is tried before a kernel is used.
+#include "rows.h"
+
+#if defined(__x86_64__) && defined(__linux__) && !defined(__clang__) // which has no such pragmas
+
+#define GGML_COMMON_DECL_CPP
+#include "ggml-common.h"
+#include "ggml-cpu.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <random>
+#include <vector>
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,fma,f16c")
+
+#include "rows_avx512.h"
+
+namespace {
+
+using namespace cen::avx512;
+
+struct q8_0 {
+    using block                = block_q8_0;
+    static constexpr char move = static_cast<char>(128);
+
+    static __m512i load(const block & a, const block & b) { return _mm512_xor_si512(both(a.qs, b.qs), _mm512_set1_epi8(move)); }
+};
+
+struct q5_0 {
+    using block                = block_q5_0;
+    static constexpr char move = 16;
+
+    static __m512i load(const block & a, const block & b) {
+        const __m256i lower = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(a.qs)));
+        const __m256i upper = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(b.qs)));
+        const __m512i two   = _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
+        const __m512i four =
+            _mm512_and_si512(_mm512_srlv_epi64(two, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0)), _mm512_set1_epi8(15));
+        uint32_t first;
+        uint32_t second;
+        std::memcpy(&first, a.qh, sizeof first);
+        std::memcpy(&second, b.qh, sizeof second);
+        const __mmask64 fifth = first | static_cast<uint64_t>(second) << 32;
+        return _mm512_or_si512(four, _mm512_maskz_set1_epi8(fifth, 16));
+    }
+};
+
+// Weights load two rows' blocks as unsigned bytes: products are of unsigned and signed ones, so weights are moved up, by as much
+// as makes them unsigned, and what that adds is taken off.
+template <typename Weights> struct kernel {
+    using block = typename Weights::block;
+    using batch = block_q8_0;
+
+    struct alignas(32) ready {
+        __m256i y;
+        __m256i less; // minus the move times the sum of each four bytes of y
+        float   d;
+    };
+
+    static void prepare(ready * out, const batch * y, int64_t ldy, int64_t n, int64_t blocks) {
+        const __m256i by = _mm256_set1_epi8(Weights::move);
+        for (int64_t i = 0; i < blocks; i++) {
+            for (int64_t j = 0; j < n; j++) {
+                const batch & b = y[j * ldy + i];
+                ready &       r = *out++;
+                r.y             = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(b.qs));
+                r.less          = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_dpbusd_epi32(_mm256_setzero_si256(), by, r.y));
+                r.d             = to_float(b.d);
+            }
+        }
+    }
+
+    template <int n>
+    static void multiply(const block * x, int64_t ldx, const ready * y, int64_t blocks, float * out, int64_t ldo, int64_t first,
+                         int64_t end) {
+        for (int64_t row = first; row < end; row += 2) {
+            const bool    pair = row + 1 < end;
+            const block * a    = x + row * ldx;
+            const block * b    = pair ? a + ldx : a;
+            const ready * r    = y;
+            __m512        acc[n];
+            for (int j = 0; j < n; j++) {
+                acc[j] = _mm512_setzero_ps();
+            }
+            for (int64_t i = 0; i < blocks; i++, r += n) {
+                fetch<2 * sizeof(block)>(a + 2 * i);
+                const __m512i w = Weights::load(a[i], b[i]);
+                const __m512  d = both(a[i].d, b[i].d);
+                for (int j = 0; j < n; j++) {
+                    const __m512i p = _mm512_dpbusd_epi32(twice(&r[j].less), w, twice(&r[j].y));
+                    acc[j]          = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(r[j].d)), _mm512_cvtepi32_ps(p), acc[j]);
+                }
+            }
+            for (int j = 0; j < n; j++) {
+                out[j * ldo + row] = sum(_mm512_castps512_ps256(acc[j]));
+                if (pair) {
+                    out[j * ldo + row + 1] = sum(_mm512_extractf32x8_ps(acc[j], 1));
+                }
+            }
+        }
+    }
+
+    static void sample_weights(block & x, std::mt19937 & random) {
+        fill(x, random);
+        x.d = half(random);
+    }
+
+    static void sample_batch(batch & y, std::mt19937 & random) {
+        fill(y, random);
+        for (int8_t & q : y.qs) {
+            q = std::max<int8_t>(q, -127); // as all that was quantised here; ggml's kernels cannot negate -128
+        }
+        y.d = half(random);
+    }
+};
+
+} // namespace
+
+bool cen::multiply_q8_0(const Product & p, int a_type) {
+    switch (a_type) {
+        case GGML_TYPE_Q8_0:
+            return try_run<kernel<q8_0>>(p, GGML_TYPE_Q8_0);
+        case GGML_TYPE_Q5_0:
+            return try_run<kernel<q5_0>>(p, GGML_TYPE_Q5_0);
+        default:
+            return false;
+    }
+}
+
+#pragma GCC pop_options
+
+#else
+
+bool cen::multiply_q8_0(const Product &, int) { return false; }
+
+#endif
