@@ -155,3 +155,34 @@ func TestAPipelineHasWorkForEveryMachine(t *testing.T) {
 		}
 	})
 }
+
+// Prompts that would all fit in one step are read in pieces, so that no machine waits for the whole of it.
+func TestShortPromptsAreReadByAllMachinesAtOnce(t *testing.T) {
+	for name, prompts := range map[string]int{"one": 1, "eight": 8} {
+		synctest.Test(t, func(t *testing.T) {
+			read := func(machines int) time.Duration {
+				m := newOracle(8, 1000)
+				m.info.BatchSize = 512
+				e := guessing(t, newMachines(m, machines, rows(time.Millisecond), 0), 0, nobody{})
+				defer e.Close()
+				began := time.Now()
+				var wg sync.WaitGroup
+				for i := range prompts {
+					wg.Go(func() {
+						text := strings.Repeat(string(rune('a'+i)), 240/prompts)
+						if got, _, err := hear(t.Context(), e, ask(text, 1), nil); err != nil || got.text != oracle(text, nil, 1, 1000) {
+							t.Errorf("%q: got %q, %v", text, got.text, err)
+						}
+					})
+				}
+				wg.Wait()
+				return time.Since(began)
+			}
+			one, two := read(1), read(2)
+			t.Logf("%s: %v, on two machines %v", name, one, two)
+			if 10*two > 8*one {
+				t.Errorf("%s: two machines read it in %v, one in %v, want four fifths", name, two, one)
+			}
+		})
+	}
+}

@@ -14,8 +14,11 @@ const (
 	// cancelled request leaves soon. Smaller pieces would leave the last of several prompts behind the others, and then
 	// they do not decode side by side to their ends.
 	stepRows = 1024
-	// In a pipeline smaller ones let the machines work on one prompt side by side.
-	pipelineRows = 256
+	// In a pipeline smaller ones let the machines work on one prompt side by side: so many pieces for each machine, if they do
+	// not become smaller than the least, from which on llama.cpp's attention on a processor is made for prompts.
+	pipelineRows    = 256
+	piecesOfMachine = 2
+	leastPiece      = 64
 	// An idle scheduler waits gather for a request that comes with the first one, and on while any is being prepared, up
 	// to gatherMost: those that start together read and decode in the same steps to their ends.
 	gather     = 2 * time.Millisecond
@@ -42,7 +45,7 @@ type scheduler struct {
 	rows   []Row  // of the step being built
 	takes  []take // whose rows these are
 	turn   int    // which adapters' turn it is
-	served int    // turns of slots that decode, all in all
+	served int    // turns of slots, all in all
 
 	pipeline Pipeline  // the model, if it can have several steps under way
 	groups   int       // into which answers are split, so that each machine of a pipeline has one
@@ -58,6 +61,7 @@ type scheduler struct {
 	sources []*source // that the step being built may use
 	wishes  []wish    // of the step being built
 	group   []*slot   // that decode in the step being built
+	reads   []*slot   // and that read
 	pace    pace
 	widths  widths
 	warmed  int // answers that the draft might have had a part in
@@ -337,21 +341,59 @@ func (s *scheduler) build(ctx context.Context) bool {
 	}
 	s.gatherAnswers(ctx, chosen)
 	for _, sl := range s.group {
-		s.served++
-		sl.served = s.served
+		s.serve(sl)
 	}
 	// llama.cpp computes rows together as long as their sequences' numbers follow on each other.
 	slices.SortFunc(s.group, func(a, b *slot) int { return a.id - b.id })
 	for _, sl := range s.group {
 		room -= s.decode(sl)
 	}
-	for i := range s.slots { // the slot whose turn it is reads first
-		sl := s.slots[(i+s.turn)%len(s.slots)]
-		if room > 0 && sl.ready() && !sl.decoding() && !sl.embeds() && sl.sharesAdapters(chosen) {
-			room -= s.add(sl, room)
+	room = min(room, s.piece())
+	for _, sl := range s.readers(chosen) {
+		if room == 0 {
+			break
 		}
+		room -= s.add(sl, room)
+		s.serve(sl)
 	}
 	return len(s.rows) > 0
+}
+
+// serve notes that it was a slot's turn.
+func (s *scheduler) serve(sl *slot) {
+	s.served++
+	sl.served = s.served
+}
+
+// readers are the slots that read their prompts, those that waited longest first. Prompts that came together are read in the
+// order of their sequences, so that those read in one step, which will decode in one, follow on each other.
+func (s *scheduler) readers(chosen *slot) []*slot {
+	s.reads = s.reads[:0]
+	for _, sl := range s.slots {
+		if sl.ready() && !sl.decoding() && !sl.embeds() && sl.sharesAdapters(chosen) {
+			s.reads = append(s.reads, sl)
+		}
+	}
+	slices.SortStableFunc(s.reads, func(a, b *slot) int { return a.served - b.served })
+	return s.reads
+}
+
+// piece is how many rows of prompts a step has at most.
+func (s *scheduler) piece() int {
+	if s.pipeline == nil {
+		return s.most
+	}
+	waiting := 0
+	for _, sl := range s.slots {
+		if sl.ready() && !sl.decoding() {
+			waiting += len(sl.pending)
+		}
+	}
+	n := max(waiting/(piecesOfMachine*s.groups), leastPiece)
+	if waiting-n < leastPiece {
+		return waiting
+	}
+	return n
 }
 
 // gatherAnswers sets the group of slots that decode in the next step, those that waited longest first. It may be none,

@@ -45,7 +45,7 @@ inline __m512i both(const void * a, const void * b) {
 }
 
 inline __m512 both(ggml_half a, ggml_half b) {
-    return _mm512_insertf32x8(_mm512_set1_ps(to_float(a)), _mm256_set1_ps(to_float(b)), 1);
+    return _mm512_cvtph_ps(_mm256_mask_set1_epi16(_mm256_set1_epi16(static_cast<short>(a)), 0xff00, static_cast<short>(b)));
 }
 
 // Thirty-two bytes in both halves.

@@ -82,33 +82,57 @@ template <typename Weights> struct kernel {
         }
     }
 
+    // Pairs of rows from x on, which are step blocks apart: what is loaded of the batch serves all of them.
+    template <int n, int pairs>
+    static void multiply(const block * x, int64_t step, bool odd, const ready * r, int64_t blocks, float * out, int64_t ldo) {
+        const block * a[pairs];
+        const block * b[pairs];
+        __m512        acc[pairs][n];
+        for (int k = 0; k < pairs; k++) {
+            a[k] = x + 2 * k * step;
+            b[k] = odd ? a[k] : a[k] + step;
+            for (int j = 0; j < n; j++) {
+                acc[k][j] = _mm512_setzero_ps();
+            }
+        }
+        for (int64_t i = 0; i < blocks; i++, r += n) {
+            fetch<2 * pairs * sizeof(block)>(x + 2 * pairs * i);
+            __m512i w[pairs];
+            __m512  d[pairs];
+            for (int k = 0; k < pairs; k++) {
+                w[k] = Weights::load(a[k][i], b[k][i]);
+                d[k] = both(a[k][i].d, b[k][i].d);
+            }
+            for (int j = 0; j < n; j++) {
+                const __m512i y    = twice(&r[j].y);
+                const __m512i less = twice(&r[j].less);
+                const __m512  by   = _mm512_set1_ps(r[j].d);
+                for (int k = 0; k < pairs; k++) {
+                    const __m512 p = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(less, w[k], y));
+                    acc[k][j]      = _mm512_fmadd_ps(_mm512_mul_ps(d[k], by), p, acc[k][j]);
+                }
+            }
+        }
+        for (int j = 0; j < n; j++, out += ldo) {
+            for (int k = 0; k < pairs; k++) {
+                out[2 * k] = sum(_mm512_castps512_ps256(acc[k][j]));
+                if (!odd) {
+                    out[2 * k + 1] = sum(_mm512_extractf32x8_ps(acc[k][j], 1));
+                }
+            }
+        }
+    }
+
     template <int n>
     static void multiply(const block * x, int64_t ldx, const ready * y, int64_t blocks, float * out, int64_t ldo, int64_t first,
                          int64_t end) {
-        for (int64_t row = first; row < end; row += 2) {
-            const bool    pair = row + 1 < end;
-            const block * a    = x + row * ldx;
-            const block * b    = pair ? a + ldx : a;
-            const ready * r    = y;
-            __m512        acc[n];
-            for (int j = 0; j < n; j++) {
-                acc[j] = _mm512_setzero_ps();
-            }
-            for (int64_t i = 0; i < blocks; i++, r += n) {
-                fetch<2 * sizeof(block)>(a + 2 * i);
-                const __m512i w = Weights::load(a[i], b[i]);
-                const __m512  d = both(a[i].d, b[i].d);
-                for (int j = 0; j < n; j++) {
-                    const __m512i p = _mm512_dpbusd_epi32(twice(&r[j].less), w, twice(&r[j].y));
-                    acc[j]          = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(r[j].d)), _mm512_cvtepi32_ps(p), acc[j]);
-                }
-            }
-            for (int j = 0; j < n; j++) {
-                out[j * ldo + row] = sum(_mm512_castps512_ps256(acc[j]));
-                if (pair) {
-                    out[j * ldo + row + 1] = sum(_mm512_extractf32x8_ps(acc[j], 1));
-                }
-            }
+        int64_t row = first;
+        // A row alone waits for memory, which brings two rows in a row sooner than four.
+        for (; n > 1 && row + 4 <= end; row += 4) {
+            multiply<n, 2>(x + row * ldx, ldx, false, y, blocks, out + row, ldo);
+        }
+        for (; row < end; row += 2) {
+            multiply<n, 1>(x + row * ldx, ldx, row + 1 == end, y, blocks, out + row, ldo);
         }
     }
 
