@@ -55,10 +55,10 @@ template <typename Kernel> void run(const Product & p) {
     using Block    = typename Kernel::block;
     using Ready    = typename Kernel::ready;
     using Multiply = void (*)(const Block *, int64_t, const Ready *, int64_t, float *, int64_t, int64_t, int64_t);
-    static constexpr Multiply multiply[] = {
-        Kernel::template multiply<1>, Kernel::template multiply<2>, Kernel::template multiply<3>, Kernel::template multiply<4>,
-        Kernel::template multiply<5>, Kernel::template multiply<6>, Kernel::template multiply<7>, Kernel::template multiply<8>
-    };
+    static constexpr Multiply multiply[] = { Kernel::template multiply<1>, Kernel::template multiply<2>,
+                                             Kernel::template multiply<3>, Kernel::template multiply<4>,
+                                             Kernel::template multiply<5>, Kernel::template multiply<6>,
+                                             Kernel::template multiply<7>, Kernel::template multiply<8> };
     static_assert(std::size(multiply) == tile);
     static thread_local std::vector<Ready> y;
 

@@ -53,7 +53,7 @@ struct q5_0 {
         std::memcpy(&first, a.qh, sizeof first);
         std::memcpy(&second, b.qh, sizeof second);
         const __mmask64 fifth = first | static_cast<uint64_t>(second) << 32;
-        return _mm512_or_si512(four, _mm512_maskz_set1_epi8(fifth, 16));
+        return _mm512_mask_add_epi8(four, fifth, four, _mm512_set1_epi8(16));
     }
 };
 

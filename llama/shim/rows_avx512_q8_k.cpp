@@ -1,10 +1,11 @@
 // Matrices in blocks of 256 (k-quants) on processors with AVX-512 and its instructions for products of bytes and of pairs (VNNI):
 // Q4_K and Q6_K. The batch is in Q8_K.
 //
-// llama.cpp has two ways for Q4_K, which do not come to the same: one for a row of the batch, and from four rows on one for a copy
-// of the matrix in another order, which also quantises the batch otherwise. So what a text becomes would depend on how many rows
-// were computed with it, of other texts or of guesses. Here each row comes out as alone, to the bit as ggml_vec_dot_q4_K_q8_K and
-// ggml_vec_dot_q6_K_q8_K in arch/x86/quants.c have it, and no copy is needed. Whether it is so is tried before a kernel is used.
+// llama.cpp has two ways for Q4_K, which do not come to the same: one for a row of the batch, and from four rows on one for a
+// copy of the matrix in another order, which also quantises the batch otherwise. So what a text becomes would depend on how many
+// rows were computed with it, of other texts or of guesses. Here each row comes out as alone, to the bit as
+// ggml_vec_dot_q4_K_q8_K and ggml_vec_dot_q6_K_q8_K in arch/x86/quants.c have it, and no copy is needed. Whether it is so is
+// tried before a kernel is used.
 #include "rows.h"
 
 #if defined(__x86_64__) && defined(__linux__) && !defined(__clang__) // which has no such pragmas
@@ -105,12 +106,12 @@ struct q6_k {
     static constexpr ggml_type type = GGML_TYPE_Q6_K;
 
     static void unpack(unpacked & w, const block & a, const block & b) {
-        const __m256i scales = _mm256_inserti128_si256(
-            _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(a.scales))),
-            _mm_loadu_si128(reinterpret_cast<const __m128i *>(b.scales)), 1);
+        const __m256i scales =
+            _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(a.scales))),
+                                    _mm_loadu_si128(reinterpret_cast<const __m128i *>(b.scales)), 1);
         for (int g = 0; g < groups; g++) {
-            const __m256i which = _mm256_broadcastsi128_si256(
-                _mm_set_epi64x(0x0101010101010101 * (2 * g + 1), 0x0101010101010101 * (2 * g)));
+            const __m256i which =
+                _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0101010101010101 * (2 * g + 1), 0x0101010101010101 * (2 * g)));
             w.scale[g] = _mm512_cvtepi8_epi16(_mm256_shuffle_epi8(scales, which));
         }
         w.scales           = _mm512_cvtepi8_epi16(scales);
@@ -197,8 +198,8 @@ template <typename Weights> struct kernel {
                                                    _mm512_maddubs_epi16(w.q[g + 1], twice(r[j].y + 32 * g + 32)));
                     }
                     const __m512i p = Weights::less(_mm512_add_epi32(even, odd), w, r[j].sums);
-                    acc[j]   = _mm512_fmadd_ps(_mm512_mul_ps(w.d, _mm512_set1_ps(r[j].d)), _mm512_cvtepi32_ps(p), acc[j]);
-                    least[j] = Weights::least(least[j], w, r[j].sums, r[j].d);
+                    acc[j]          = _mm512_fmadd_ps(_mm512_mul_ps(w.d, _mm512_set1_ps(r[j].d)), _mm512_cvtepi32_ps(p), acc[j]);
+                    least[j]        = Weights::least(least[j], w, r[j].sums, r[j].d);
                 }
             }
             for (int j = 0; j < n; j++) {
@@ -219,7 +220,7 @@ template <typename Weights> struct kernel {
         for (int i = 0; i < QK_K; i += 16) {
             y.bsums[i / 16] = 0;
             for (int j = i; j < i + 16; j++) {
-                y.qs[j] = std::max<int8_t>(y.qs[j], -127);
+                y.qs[j]         = std::max<int8_t>(y.qs[j], -127);
                 y.bsums[i / 16] = static_cast<int16_t>(y.bsums[i / 16] + y.qs[j]);
             }
         }

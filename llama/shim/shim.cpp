@@ -79,7 +79,8 @@ bool reorder(const char ** paths, size_t n_paths) {
         return true;
     }
     for (size_t i = 0; i < n_paths; i++) {
-        const std::unique_ptr<gguf_context, decltype(&gguf_free)> file(gguf_init_from_file(paths[i], { true, nullptr }), gguf_free);
+        const std::unique_ptr<gguf_context, decltype(&gguf_free)> file(gguf_init_from_file(paths[i], { true, nullptr }),
+                                                                       gguf_free);
         if (file == nullptr) {
             return true; // llama.cpp says what is wrong with it
         }

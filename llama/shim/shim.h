@@ -18,8 +18,8 @@ extern "C" {
 typedef void (*cen_log_sink)(int level, char * text);
 void cen_init(cen_log_sink sink);
 
-// Whether matrices in Q4_K are multiplied by our kernels, each row of a batch as if it were alone, and not by llama.cpp's on a copy
-// in another order. Not where a model has matrices in types that only llama.cpp has fast kernels for.
+// Whether matrices in Q4_K are multiplied by our kernels, each row of a batch as if it were alone, and not by llama.cpp's on a
+// copy in another order. Not where a model has matrices in types that only llama.cpp has fast kernels for.
 bool cen_own_kernels(void);
 
 typedef struct cen_model_params {
