@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,6 +37,23 @@ func (p deep) Trim(seq, pos int) error {
 	return nil
 }
 
+// unquiet is what else machines do.
+type unquiet struct {
+	mu   sync.Mutex
+	rand *rand.Rand
+}
+
+// takes is how long it takes what would take so long on a quiet machine.
+func (u *unquiet) takes(took time.Duration) time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	busy := 0.9 + 0.3*u.rand.Float64()
+	if u.rand.IntN(12) == 0 {
+		busy = 2
+	}
+	return time.Duration(busy * float64(took))
+}
+
 // What a window takes and how often guesses are right differs from one to the next. Neither a few that took long nor a few
 // that were wrong are a reason to do without a draft that pays.
 func TestADraftThatPaysIsUsedOnAMachineThatIsNotQuiet(t *testing.T) {
@@ -59,16 +77,9 @@ func TestADraftThatPaysIsUsedOnAMachineThatIsNotQuiet(t *testing.T) {
 				run := func(always, steps int, plain bool) float64 {
 					m, d := newOracle(1, 4000), newOracle(1, 4000)
 					m.endless, d.endless, d.wrong = true, true, c.wrong
-					r := rand.New(rand.NewPCG(1, 2))
-					uneven := func(took time.Duration) time.Duration {
-						busy := 0.9 + 0.3*r.Float64()
-						if r.IntN(12) == 0 {
-							busy = 2
-						}
-						return time.Duration(busy * float64(took))
-					}
-					cost := func(rows int) time.Duration { return uneven(target(rows)) }
-					d.each = func(rows int) time.Duration { return uneven(c.draft*15/16 + c.draft/16*time.Duration(rows)) }
+					busy := &unquiet{rand: rand.New(rand.NewPCG(1, 2))}
+					cost := func(rows int) time.Duration { return busy.takes(target(rows)) }
+					d.each = func(rows int) time.Duration { return busy.takes(c.draft*15/16 + c.draft/16*time.Duration(rows)) }
 					e := drafted(m, d, 0)
 					defer e.Close()
 					open := e.cfg.Open

@@ -18,6 +18,18 @@ struct Product {
     int64_t      ldc;
 };
 
+// Whether the processor has what the following need. Else they are not to be called: there may be such instructions anywhere in
+// them.
+static inline bool has_avx512() {
+#if defined(__x86_64__) && defined(__linux__) && !defined(__clang__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+#else
+    return false;
+#endif
+}
+
 // The types are ggml's, that of b is in the name. False means that nothing was done, on no thread. What comes out is to the bit
 // what llama.cpp computes for a row alone.
 bool multiply_q8_0(const Product & p, int a_type);

@@ -1,5 +1,5 @@
-// What kernels on processors with AVX-512 have in common: how a product is cut into pieces, and how a kernel is tried. To be
-// included where the instructions are switched on, after the system's headers.
+// What kernels on processors with AVX-512 have in common: how a product is cut into pieces, and how a kernel is tried. It defines
+// CEN_AVX512 where there are any, and switches the instructions on, which who includes it switches off again (pop_options).
 //
 // A kernel multiplies two rows of the matrix at once, one in each half of a register, by up to eight rows of the batch, which are
 // made ready before. It has
@@ -10,6 +10,25 @@
 #pragma once
 
 #include "rows.h"
+
+#if defined(__x86_64__) && defined(__linux__) && !defined(__clang__) // which has no such pragmas
+
+#define CEN_AVX512
+
+#define GGML_COMMON_DECL_CPP
+#include "ggml-common.h"
+#include "ggml-cpu.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <random>
+#include <vector>
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,fma,f16c")
 
 namespace cen::avx512 {
 
@@ -123,14 +142,8 @@ template <typename T> void fill(T & x, std::mt19937 & random) {
 inline float     fraction(std::mt19937 & random) { return static_cast<float>(random() % 1000) / 999; }
 inline ggml_half half(std::mt19937 & random) { return _cvtss_sh(fraction(random), 0); }
 
-inline bool supported() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
-}
-
 template <typename Kernel> bool usable(ggml_type type) {
-    static const bool is = supported() && same<Kernel>(type);
+    static const bool is = same<Kernel>(type);
     return is;
 }
 
@@ -143,3 +156,5 @@ template <typename Kernel> bool try_run(const Product & p, ggml_type type) {
 }
 
 } // namespace cen::avx512
+
+#endif

@@ -6,26 +6,9 @@
 // block is looked at. Each half does for its row, in the same order, the float operations that theirs do (ggml_vec_dot_*_q8_0 in
 // arch/x86/quants.c, tinyBLAS_Q0_AVX in llamafile/sgemm.cpp), so that the result is the same to the bit; what is done with
 // integers is exact in any order. Whether that is so is tried before a kernel is used.
-#include "rows.h"
-
-#if defined(__x86_64__) && defined(__linux__) && !defined(__clang__) // which has no such pragmas
-
-#define GGML_COMMON_DECL_CPP
-#include "ggml-common.h"
-#include "ggml-cpu.h"
-
-#include <immintrin.h>
-
-#include <algorithm>
-#include <cstring>
-#include <iterator>
-#include <random>
-#include <vector>
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,fma,f16c")
-
 #include "rows_avx512.h"
+
+#ifdef CEN_AVX512
 
 namespace {
 

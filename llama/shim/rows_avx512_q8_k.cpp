@@ -6,26 +6,9 @@
 // rows were computed with it, of other texts or of guesses. Here each row comes out as alone, to the bit as
 // ggml_vec_dot_q4_K_q8_K and ggml_vec_dot_q6_K_q8_K in arch/x86/quants.c have it, and no copy is needed. Whether it is so is
 // tried before a kernel is used.
-#include "rows.h"
-
-#if defined(__x86_64__) && defined(__linux__) && !defined(__clang__) // which has no such pragmas
-
-#define GGML_COMMON_DECL_CPP
-#include "ggml-common.h"
-#include "ggml-cpu.h"
-
-#include <immintrin.h>
-
-#include <algorithm>
-#include <cstring>
-#include <iterator>
-#include <random>
-#include <vector>
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,fma,f16c")
-
 #include "rows_avx512.h"
+
+#ifdef CEN_AVX512
 
 namespace {
 

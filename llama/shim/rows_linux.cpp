@@ -31,7 +31,8 @@ extern "C" bool __real_llamafile_sgemm(const ggml_compute_params * params, int64
 extern "C" bool __wrap_llamafile_sgemm(const ggml_compute_params * params, int64_t m, int64_t n, int64_t k, const void * a,
                                        int64_t lda, const void * b, int64_t ldb, void * c, int64_t ldc, int a_type, int b_type,
                                        int c_type) {
-    if (c_type == GGML_TYPE_F32) {
+    static const bool able = cen::has_avx512();
+    if (able && c_type == GGML_TYPE_F32) {
         const cen::Product p{ params->ith, params->nth, m, n, k, a, lda, b, ldb, static_cast<float *>(c), ldc };
         if ((b_type == GGML_TYPE_Q8_0 && cen::multiply_q8_0(p, a_type)) ||
             (b_type == GGML_TYPE_Q8_K && cen::multiply_q8_k(p, a_type))) {

@@ -68,7 +68,7 @@ void cen_init(cen_log_sink sink) {
     llama_backend_init();
 }
 
-bool cen_own_kernels(void) { return cen::has_q4_k() && ggml_cpu_has_amx_int8() == 0; }
+bool cen_own_kernels(void) { return cen::has_avx512() && cen::has_q4_k() && ggml_cpu_has_amx_int8() == 0; }
 
 namespace {
 
