@@ -10,7 +10,7 @@ type source struct {
 	kind  int             // index of slot.hits
 	token middle          // seconds that a guess takes to be made, if it takes any
 	hit   float64         // how often a guess is right, over all answers
-	slow  [wide + 1]trend // how many times as long a token takes as without guesses, by how many a step has; with so many answers at once
+	slow  [wide + 1]trend // how many times as long a token takes as without guesses, with so many answers at once
 	yield [wide + 1]yield
 }
 
@@ -54,6 +54,7 @@ const (
 	luck    = 0.15 // how much more often guesses may be right than the last few were
 )
 
+// add takes in what a step with guesses has cost.
 func (t *trend) add(guesses int, cost float64) {
 	if guesses >= mostRows {
 		return
@@ -201,8 +202,8 @@ func (p *pace) known(src *source, answers int) int {
 	return 0
 }
 
-// promise is how much faster than none guesses may well be: they may be right more often than of late, and a window costs no less than the widest that was run, as long as
-// it is wider, and what it takes to guess what is in it besides.
+// promise is how much faster than none guesses may well be: they may be right more often than of late, and a window costs no less
+// than the widest that was run, if it is wider, and what it takes to guess what is in it besides.
 func (p *pace) promise(src *source, hit float64, answers, guesses int) float64 {
 	t, from := &src.slow[min(answers, wide)], 0
 	least := 1.0

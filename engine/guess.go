@@ -70,7 +70,7 @@ func (s *scheduler) guess(ctx context.Context, slots []*slot) (any bool) {
 				n = s.pace.try(sl, src, answers, most, credit)
 				tried = n > 0
 			}
-			if len(sl.pending) > 0 {
+			if n > 0 && len(sl.pending) > 0 {
 				sl.gain = s.pace.gain(src, *sl.hit(src), answers, n, n*beside)
 			}
 			switch {
@@ -165,7 +165,7 @@ func (s *scheduler) worth(sl *slot, src *source, answers, beside, most int, cred
 	if gain < needed(credit) {
 		return 0
 	}
-	if len(sl.pending) == 0 && likely(*sl.hit(src), len(sl.cache)-sl.sure()) < s.pace.riskOf(answers) {
+	if len(sl.pending) == 0 && likely(*sl.hit(src), len(sl.cache)-sl.sure()) < s.pace.likelyEnough(answers) {
 		return 0
 	}
 	if d := s.sources[len(s.sources)-1]; d != src && d.serves(sl) {

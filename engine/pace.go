@@ -52,9 +52,10 @@ func (p *pace) ready(answers int) bool {
 	return p.since < plainEvery && p.plain[min(answers, wide)].count >= 2
 }
 
-// riskOf is how likely it has to be that all guesses under way are right for more to be run behind them. If one is wrong, the
-// token that follows waits for them; if all are right, it need not wait for those under way.
-func (p *pace) riskOf(answers int) float64 {
+// likelyEnough is how likely it has to be that all guesses under way are right for more to be run behind them. If one is wrong,
+// the token that follows waits for them; if all are right, it need not wait for those under way. Until it is known for how long
+// it would, both count the same.
+func (p *pace) likelyEnough(answers int) float64 {
 	plain := p.plain[min(answers, wide)].value
 	if p.behind.count == 0 || plain <= 0 {
 		return 0.5

@@ -44,7 +44,10 @@ type Token = int32
 
 // OwnKernels says whether matrices in Q4_K are multiplied by kernels of our own (shim/rows_avx512_q8_k.cpp). Then what a row of a
 // batch becomes does not depend on how many there are, as with llama.cpp's --no-repack.
-func OwnKernels() bool { return bool(C.cen_own_kernels()) }
+func OwnKernels() bool {
+	start() // they are tried beside llama.cpp's
+	return bool(C.cen_own_kernels())
+}
 
 var start = sync.OnceFunc(func() { C.cen_init(C.cen_log_sink(C.centramLog)) })
 
