@@ -5,7 +5,6 @@
 #include "rows.h"
 #include "unembed.h"
 
-#include "ggml-cpu.h"
 #include "gguf.h"
 #include "log.h"
 
@@ -68,12 +67,12 @@ void cen_init(cen_log_sink sink) {
     llama_backend_init();
 }
 
-bool cen_own_kernels(void) { return cen::has_avx512() && cen::has_q4_k() && ggml_cpu_has_amx_int8() == 0; }
+bool cen_own_kernels(void) { return cen::has_avx512() && cen::has_q4_k(); }
 
 namespace {
 
 // Whether llama.cpp is to put matrices in another order where it has faster kernels for that. It costs a copy of them, and one in
-// Q4_K is then not multiplied as it would be alone (rows_avx512_q8_k.cpp). Where there is AMX, it is what that needs.
+// Q4_K is then not multiplied as it would be alone (rows_avx512_q8_k.cpp).
 bool reorder(const char ** paths, size_t n_paths) {
     if (!cen_own_kernels()) {
         return true;
