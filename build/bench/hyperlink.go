@@ -173,8 +173,11 @@ func same(ours, theirs answer) error {
 // half is how many layers of a model of so many are at the head.
 func half(layers int) int { return layers / 2 }
 
+// balanceTries is how often each cut is tried. The first time makes room for itself, and neighbours may slow one down.
+const balanceTries = 3
+
 // balance is where to cut for the chats to come out fastest. The last stage has the output matrix too, and what that takes
-// beside a layer depends on their types; so it is tried, from the middle on, as long as a layer more at the head is faster.
+// beside a layer depends on their types; so it is tried, from the middle on, until two layers more at the head are no faster.
 func (c config) balance(s rigSetup, q question, speed func(question, answer) float64) (int, error) {
 	g, err := gguf.OpenModel(s.model)
 	if err != nil {
@@ -188,19 +191,20 @@ func (c config) balance(s rigSetup, q question, speed func(question, answer) flo
 		if err != nil {
 			return 0, err
 		}
-		a, err := r.ask(split, q)
-		if err == nil {
-			a, err = r.ask(split, q) // the first may have made room for itself
+		now := 0.0 // the fastest
+		for range balanceTries {
+			a, err := r.ask(split, q)
+			if err != nil {
+				r.stop()
+				return 0, err
+			}
+			now = max(now, speed(q, a))
 		}
 		r.stop()
-		if err != nil {
-			return 0, err
-		}
-		now := speed(q, a)
 		if now > fastest {
 			best, fastest = s.cut, now
 		}
-		if s.cut > best+1 || s.cut == r.layers-1 {
+		if s.cut == best+2 || s.cut == r.layers-1 {
 			return best, nil
 		}
 	}

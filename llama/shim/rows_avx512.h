@@ -43,7 +43,7 @@ constexpr int64_t ahead = 8192; // bytes
 // fetch has the next bytes of a matrix come that is read from at on.
 template <int64_t bytes> void fetch(const void * at) {
     for (int64_t i = 0; i < bytes; i += 64) {
-        _mm_prefetch(static_cast<const char *>(at) + ahead + i, _MM_HINT_T0);
+        _mm_prefetch(static_cast<const char *>(at) + ahead + i, _MM_HINT_T1); // not into L1, whose lines under way are few
     }
 }
 
