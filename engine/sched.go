@@ -340,11 +340,7 @@ func (s *scheduler) build(ctx context.Context) bool {
 		return true
 	}
 	s.gatherAnswers(ctx, chosen)
-	for _, sl := range s.group {
-		s.serve(sl)
-	}
-	// llama.cpp computes rows together as long as their sequences' numbers follow on each other.
-	slices.SortFunc(s.group, func(a, b *slot) int { return a.id - b.id })
+	s.serveAll(s.group)
 	for _, sl := range s.group {
 		room -= s.decode(sl)
 	}
@@ -357,6 +353,13 @@ func (s *scheduler) build(ctx context.Context) bool {
 		s.serve(sl)
 	}
 	return len(s.rows) > 0
+}
+
+// serveAll notes that it was the turn of slots. Who waited longer than another does so next time, too.
+func (s *scheduler) serveAll(slots []*slot) {
+	for _, sl := range slices.SortedFunc(slices.Values(slots), func(a, b *slot) int { return a.served - b.served }) {
+		s.serve(sl)
+	}
 }
 
 // serve notes that it was a slot's turn.
@@ -394,75 +397,6 @@ func (s *scheduler) piece() int {
 		return waiting
 	}
 	return n
-}
-
-// gatherAnswers sets the group of slots that decode in the next step, those that waited longest first. It may be none,
-// although some could: in a pipeline they wait for others to land and fill a step with them.
-func (s *scheduler) gatherAnswers(ctx context.Context, chosen *slot) {
-	s.group = s.group[:0]
-	for _, sl := range s.slots {
-		if sl.ready() && sl.decoding() && sl.sharesAdapters(chosen) {
-			s.group = append(s.group, sl)
-		}
-	}
-	if len(s.group) == 0 {
-		return
-	}
-	slices.SortStableFunc(s.group, func(a, b *slot) int { return a.served - b.served })
-	answers, ready := s.answers(), s.group
-	s.group = ready[:min(len(ready), s.widths.usual(answers).rows)]
-	if s.reading() || s.always > 0 { // prompts make for a wide step anyway
-		s.guess(ctx, s.group)
-		return
-	}
-	split := s.widths.choose(answers)
-	most := split.steps
-	if s.pace.guessing > 0 { // steps with guesses are as wide as usual
-		most = s.widths.usual(answers).steps
-	}
-	if s.waves() >= most {
-		s.group = s.group[:0]
-		return
-	}
-	if !s.widths.trying() && s.widths.known(answers) && s.guess(ctx, s.group) {
-		return
-	}
-	s.group = ready[:min(len(ready), split.rows)]
-	for _, sl := range s.group {
-		sl.guesses = sl.guesses[:0]
-	}
-	s.split = split
-}
-
-// waves is how many steps of answers are under way that follow on what is sure.
-func (s *scheduler) waves() (n int) {
-	for _, f := range s.flights {
-		if f.reads == 0 && slices.ContainsFunc(f.takes, func(t take) bool { return t.first }) {
-			n++
-		}
-	}
-	return n
-}
-
-// answers is how many slots decode.
-func (s *scheduler) answers() int {
-	decoding := 0
-	for _, sl := range s.slots {
-		if sl.decoding() {
-			decoding++
-		}
-	}
-	return decoding
-}
-
-// reading says whether a slot reads its prompt.
-func (s *scheduler) reading() bool {
-	for _, sl := range s.slots {
-		if sl.job != nil && !sl.decoding() {
-			return true
-		}
-	}
-	return false
 }
 
 // decode appends the token that a slot sampled last and the guesses that follow, all of which ask for logits, and returns
