@@ -22,7 +22,7 @@ func (s *scheduler) gatherAnswers(ctx context.Context, chosen *slot) {
 	}
 	answers, ready := s.answers(), s.group
 	s.group = neighbours(ready, s.widths.usual(answers).rows)
-	if s.reading() || s.always > 0 { // prompts make for a wide step anyway
+	if s.anyReads() || s.always > 0 { // prompts make for a wide step anyway
 		s.guess(ctx, s.group)
 		return
 	}
@@ -120,8 +120,8 @@ func (s *scheduler) answers() int {
 	return decoding
 }
 
-// reading says whether a slot reads its prompt.
-func (s *scheduler) reading() bool {
+// anyReads says whether a slot reads its prompt.
+func (s *scheduler) anyReads() bool {
 	for _, sl := range s.slots {
 		if sl.job != nil && !sl.decoding() {
 			return true

@@ -45,14 +45,14 @@ func (s *scheduler) guess(ctx context.Context, slots []*slot) (any bool) {
 	}
 	s.foresee(ctx, slots)
 	answers := s.answers()
-	if len(slots) == 0 || s.reading() || s.always == 0 && !s.pace.ready(answers) {
+	if len(slots) == 0 || s.anyReads() || s.always == 0 && !s.pace.ready(answers) {
 		return false
 	}
 	beside := answers
 	if s.widths.used.rows < s.widths.usual(answers).rows { // few are ready at once
 		beside = len(slots)
 	}
-	room := (min(s.most, s.info.BatchSize, s.outputs) - len(s.slots)) / len(slots) // each slot has a row of its own
+	room := (min(stepRows, s.info.BatchSize, s.outputs) - len(s.slots)) / len(slots) // each slot has a row of its own
 	credit, tried := s.credit(), false
 	for _, src := range s.usable() {
 		s.wishes = s.wishes[:0]
@@ -180,7 +180,7 @@ func (s *scheduler) worth(sl *slot, src *source, answers, beside, most int, cred
 // They fill the machines of a pipeline that nobody else has work for.
 func (s *scheduler) followers(ctx context.Context) []*slot {
 	o, ok := s.pipeline.(Overlapper)
-	if !ok || s.reading() {
+	if !ok || s.anyReads() {
 		return nil
 	}
 	most := min(o.Overlap(), s.depth/max(s.answers(), 1))

@@ -15,7 +15,7 @@ func (s *scheduler) land(ctx context.Context, f flight, r StepResult) {
 	}
 	s.ended = time.Now()
 	s.pace.landed(f.guesses)
-	if f.reads > 0 || s.reading() || s.widths.trying() {
+	if f.reads > 0 || s.anyReads() || s.widths.trying() {
 		s.pace.disturbed = s.ended
 	}
 	if ctx.Err() != nil {
@@ -27,6 +27,9 @@ func (s *scheduler) land(ctx context.Context, f flight, r StepResult) {
 	}
 	row, answers := 0, s.answers()
 	s.widths.landed(&f, answers)
+	if f.reads > 0 {
+		s.reading.add(&f)
+	}
 	if f.alone && len(s.flights) == 0 {
 		s.pace.read(f.reads, time.Since(f.began))
 	}

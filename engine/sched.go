@@ -14,11 +14,6 @@ const (
 	// cancelled request leaves soon. Smaller pieces would leave the last of several prompts behind the others, and then
 	// they do not decode side by side to their ends.
 	stepRows = 1024
-	// In a pipeline smaller ones let the machines work on one prompt side by side: so many pieces for each machine, if they do
-	// not become smaller than the least, from which on llama.cpp's attention on a processor is made for prompts.
-	pipelineRows    = 256
-	piecesOfMachine = 2
-	leastPiece      = 64
 	// An idle scheduler waits gather for a request that comes with the first one, and on while any is being prepared, up
 	// to gatherMost: those that start together read and decode in the same steps to their ends.
 	gather     = 2 * time.Millisecond
@@ -50,7 +45,6 @@ type scheduler struct {
 	pipeline Pipeline  // the model, if it can have several steps under way
 	groups   int       // into which answers are split, so that each machine of a pipeline has one
 	depth    int       // most steps under way
-	most     int       // rows of a step
 	flights  []flight  // steps under way, the oldest first
 	split    split     // of the step being built, zero if it has anything but a token of each answer
 	building time.Time // when the step being built was begun
@@ -64,6 +58,7 @@ type scheduler struct {
 	reads   []*slot   // and that read
 	pace    pace
 	widths  widths
+	reading reading
 	warmed  int // answers that the draft might have had a part in
 	always  int // guesses of every window, whatever they cost. Zero means as many as pay
 }
@@ -97,13 +92,13 @@ type flight struct {
 }
 
 func newScheduler(name string, m Model, limit int) *scheduler {
-	s := &scheduler{name: name, model: m, info: m.Info(), limit: limit, wake: make(chan struct{}, 1), groups: 1, depth: 1, most: stepRows}
+	s := &scheduler{name: name, model: m, info: m.Info(), limit: limit, wake: make(chan struct{}, 1), groups: 1, depth: 1}
 	s.lookup, s.pace.credit = newSource(byLookup, lookup{}), firstCredit
 	if s.outputs = s.info.Outputs; s.outputs == 0 {
 		s.outputs = s.info.BatchSize
 	}
 	if p, ok := m.(Pipeline); ok {
-		s.pipeline, s.most = p, pipelineRows
+		s.pipeline = p
 		s.groups, s.depth = p.Depth()
 	}
 	s.widths = newWidths(s.groups, s.depth)
@@ -334,7 +329,7 @@ func (s *scheduler) build(ctx context.Context) bool {
 		}
 		return len(s.rows) > 0
 	}
-	room := min(s.most, s.info.BatchSize)
+	room := min(stepRows, s.info.BatchSize)
 	if chosen.embeds() { // alone: its rows yield something else
 		s.add(chosen, min(room, s.outputs))
 		return true
@@ -366,37 +361,6 @@ func (s *scheduler) serveAll(slots []*slot) {
 func (s *scheduler) serve(sl *slot) {
 	s.served++
 	sl.served = s.served
-}
-
-// readers are the slots that read their prompts, those that waited longest first. Prompts that came together are read in the
-// order of their sequences, so that those read in one step, which will decode in one, follow on each other.
-func (s *scheduler) readers(chosen *slot) []*slot {
-	s.reads = s.reads[:0]
-	for _, sl := range s.slots {
-		if sl.ready() && !sl.decoding() && !sl.embeds() && sl.sharesAdapters(chosen) {
-			s.reads = append(s.reads, sl)
-		}
-	}
-	slices.SortStableFunc(s.reads, func(a, b *slot) int { return a.served - b.served })
-	return s.reads
-}
-
-// piece is how many rows of prompts a step has at most.
-func (s *scheduler) piece() int {
-	if s.pipeline == nil {
-		return s.most
-	}
-	waiting := 0
-	for _, sl := range s.slots {
-		if sl.ready() && !sl.decoding() {
-			waiting += len(sl.pending)
-		}
-	}
-	n := max(waiting/(piecesOfMachine*s.groups), leastPiece)
-	if waiting-n < leastPiece {
-		return waiting
-	}
-	return n
 }
 
 // decode appends the token that a slot sampled last and the guesses that follow, all of which ask for logits, and returns

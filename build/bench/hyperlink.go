@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -28,17 +27,15 @@ type rig struct {
 
 // rigSetup says what a rig is for.
 type rigSetup struct {
-	model    string
-	cut      int // layers at the head. Zero means half
-	lanes    int
-	context  int
-	pinned   bool   // the head on core 0, the stage on core 1
-	balanced bool   // cut is to be found
-	shared   bool   // the head has half of the output matrix, if its rows can be dealt out, as a plan for one chat would have it
-	draft    string // a model that guesses what the split one will say
-	guessed  bool   // model and draft are the two of guesser
-	large    bool   // model is of the 3B shape
-	delay    *delay // nil: they talk without a relay
+	model   string
+	lanes   int
+	context int
+	pinned  bool   // the head on core 0, the stage on core 1
+	shared  bool   // the head has half of the output matrix, if its rows can be dealt out, as a plan for one chat would have it
+	draft   string // a model that guesses what the split one will say
+	guessed bool   // model and draft are the two of guesser
+	large   bool   // model is of the 3B shape
+	delay   *delay // nil: they talk without a relay
 }
 
 // rig starts the machines, each with one thread.
@@ -47,7 +44,7 @@ func (c config) rig(s rigSetup) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{layers: g.Summary.Layers, cut: cmp.Or(s.cut, half(g.Summary.Layers))}
+	r := &rig{layers: g.Summary.Layers, cut: half(g.Summary.Layers)}
 	if vocab := g.Summary.VocabSize; s.shared && vocab%gguf.TokenStep == 0 {
 		r.tail = vocab / gguf.TokenStep / 2 * gguf.TokenStep
 	}
@@ -116,11 +113,6 @@ func reading(q question, a answer) float64 { return float64(q.Chats*q.Prompt) / 
 func (c config) beside(f *figure, s rigSetup, q question, speed func(question, answer) float64) error {
 	s.lanes, s.context = q.Chats, q.Prompt+q.Gen+1
 	var err error
-	if s.balanced {
-		if s.cut, err = c.balance(s, q, speed); err != nil {
-			return fmt.Errorf("%s: %w", f.Name, err)
-		}
-	}
 	r, err := c.rig(s)
 	if err != nil {
 		return err
@@ -173,43 +165,6 @@ func same(ours, theirs answer) error {
 // half is how many layers of a model of so many are at the head.
 func half(layers int) int { return layers / 2 }
 
-// balanceTries is how often each cut is tried. The first time makes room for itself, and neighbours may slow one down.
-const balanceTries = 3
-
-// balance is where to cut for the chats to come out fastest. The last stage has the output matrix too, and what that takes
-// beside a layer depends on their types; so it is tried, from the middle on, until two layers more at the head are no faster.
-func (c config) balance(s rigSetup, q question, speed func(question, answer) float64) (int, error) {
-	g, err := gguf.OpenModel(s.model)
-	if err != nil {
-		return 0, err
-	}
-	s.cut = half(g.Summary.Layers)
-	g.Close()
-	best, fastest := 0, 0.0
-	for ; ; s.cut++ {
-		r, err := c.rig(s)
-		if err != nil {
-			return 0, err
-		}
-		now := 0.0 // the fastest
-		for range balanceTries {
-			a, err := r.ask(split, q)
-			if err != nil {
-				r.stop()
-				return 0, err
-			}
-			now = max(now, speed(q, a))
-		}
-		r.stop()
-		if now > fastest {
-			best, fastest = s.cut, now
-		}
-		if s.cut == best+2 || s.cut == r.layers-1 {
-			return best, nil
-		}
-	}
-}
-
 // toy makes the toy model beside the others.
 func toy(dir string) (string, error) {
 	path := filepath.Join(dir, "toy.gguf")
@@ -245,10 +200,14 @@ func (c config) hyperlink(models []string) ([]*figure, error) {
 	for _, m := range models {
 		rows = append(rows, row{"2 stages decode " + modelName(m), 0.97, rigSetup{model: m, shared: true}, write(long), writing})
 	}
-	for _, m := range []string{small, models[0]} {
-		chats := question{Chats: nChats, Prompt: shortPrompt, Gen: long}
-		rows = append(rows, row{"2 stages 8 chats " + modelName(m), 1.6, rigSetup{model: m, pinned: true, balanced: true}, chats, total})
-	}
+	// Where prompts are as long as elsewhere, a step is more than reading the weights; where they are not, two groups of four
+	// read them twice as often as one group of eight.
+	chats := rigSetup{model: models[0], pinned: true, shared: true}
+	rows = append(rows,
+		row{"2 stages 8 chats " + modelName(models[0]), 1.6, chats, question{Chats: nChats, Prompt: c.prompt, Gen: long}, total},
+		row{"2 stages 8 short chats " + modelName(models[0]), 0, chats, question{Chats: nChats, Prompt: shortPrompt, Gen: long}, total},
+		row{"2 stages 8 short chats toy", 0, rigSetup{model: small, pinned: true, shared: true}, question{Chats: nChats, Prompt: shortPrompt, Gen: long}, total},
+	)
 	rows = append(rows, row{
 		"2 stages prefill " + modelName(models[0]), 1.6,
 		rigSetup{model: models[0], pinned: true},
