@@ -67,3 +67,8 @@ native=${NATIVE:-$root/build/native}
 mkdir -p "$(dirname "$native")"
 ln -sfn "$out" "$native"
 echo "$backend" >"$out/backend"
+# Go does not look into archives. It does look at this, and links and tests anew when another llama.cpp is there.
+mark="// Written by vendor-cpp/build.sh: $out"
+if [ -z "${NATIVE:-}" ] && [ "$(cat "$root/llama/shim/native.h" 2>/dev/null)" != "$mark" ]; then
+  echo "$mark" >"$root/llama/shim/native.h"
+fi
