@@ -7,19 +7,12 @@
 //
 // The linker puts this in front of llama.cpp's function (--wrap), whose source stays as it is. Where a linker cannot, as on
 // macOS, llama.cpp decides.
+#include "compute_params.h"
 #include "rows.h"
 
 #include "ggml.h"
 
 #include <cstdint>
-#include <cstddef>
-
-// As in ggml-cpu-impl.h, which C++ cannot read.
-struct ggml_compute_params {
-    int    ith, nth;
-    size_t wsize;
-    void * wdata;
-};
 
 static constexpr int64_t few_rows = 8; // fewer are few
 

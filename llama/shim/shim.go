@@ -10,7 +10,7 @@ package shim
 #cgo metal LDFLAGS: -lggml-metal -framework Foundation -framework Metal -framework MetalKit
 #cgo vulkan LDFLAGS: -lggml-vulkan -lvulkan
 #cgo LDFLAGS: -lggml-cpu -lggml-base -lm
-#cgo linux LDFLAGS: -Wl,--wrap=llamafile_sgemm -lstdc++ -lpthread -ldl
+#cgo linux LDFLAGS: -Wl,--wrap=llamafile_sgemm -Wl,--wrap=ggml_compute_forward_flash_attn_ext -lstdc++ -lpthread -ldl
 #cgo darwin LDFLAGS: -lc++ -framework Accelerate
 #include "shim.h"
 */

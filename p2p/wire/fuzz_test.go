@@ -20,19 +20,32 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(RecordOf(frame)))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		before, given := allocated(), bytes.Clone(b)
-		fuzzFrame(t, b)
-		if len(b) > 0 {
-			fuzzBody(t, &Frame{Type: Type(b[0]), Body: b[1:]})
-		}
-		fuzzRecord(t, b)
-		if got, most := allocated()-before, uint64(1<<20+200*len(b)); got > most {
-			t.Errorf("%d bytes of memory for %d bytes, want at most %d", got, len(b), most)
+		given, most := bytes.Clone(b), uint64(1<<20+200*len(b))
+		for try := 1; ; try++ {
+			before := allocated()
+			fuzzAll(t, b)
+			got := allocated() - before
+			if got <= most {
+				break
+			}
+			if try == 3 { // now and then it was the fuzzer that took it
+				t.Errorf("%d bytes of memory for %d bytes, want at most %d", got, len(b), most)
+				break
+			}
 		}
 		if !bytes.Equal(b, given) {
 			t.Error("the bytes were changed")
 		}
 	})
+}
+
+func fuzzAll(t *testing.T, b []byte) {
+	t.Helper()
+	fuzzFrame(t, b)
+	if len(b) > 0 {
+		fuzzBody(t, &Frame{Type: Type(b[0]), Body: b[1:]})
+	}
+	fuzzRecord(t, b)
 }
 
 func allocated() uint64 {
