@@ -56,10 +56,10 @@ func neighbours(slots []*slot, n int) []*slot {
 // scattered says whether it takes fewer passes from now on if the group waits until all answers have landed, and they are put
 // together anew.
 func (s *scheduler) scattered(group []*slot, rows int) bool {
-	if len(s.flights) == 0 || passes(group) == 1 {
+	now := passes(group)
+	if len(s.flights) == 0 || now == 1 {
 		return false
 	}
-	now := passes(group)
 	var under []*slot
 	for _, f := range s.flights {
 		if f.reads > 0 {
@@ -77,11 +77,11 @@ func (s *scheduler) scattered(group []*slot, rows int) bool {
 			all = append(all, sl)
 		}
 	}
-	return passesOf(all, rows) < now
+	return passesInSteps(all, rows) < now
 }
 
-// passesOf is how many passes slots take in steps of n.
-func passesOf(all []*slot, n int) (sum int) {
+// passesInSteps is how many passes slots take in steps of n.
+func passesInSteps(all []*slot, n int) (sum int) {
 	for part := range slices.Chunk(all, n) {
 		sum += passes(part)
 	}

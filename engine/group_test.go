@@ -17,7 +17,7 @@ func TestAnswersAreComputedInOnePassWhereTheyCanBe(t *testing.T) {
 	for name, prompt := range map[string]func(chat int) int{
 		"prompts of the same length":            func(int) int { return 16 },
 		"every other prompt is long":            func(chat int) int { return 16 + 300*(chat%2) },
-		"each prompt longer than the one":       func(chat int) int { return 16 + 50*chat },
+		"each prompt longer than the previous":  func(chat int) int { return 16 + 50*chat },
 		"each prompt shorter than the previous": func(chat int) int { return 16 + 50*(chats-chat) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -112,7 +112,6 @@ func reading(q question, a answer) float64 { return float64(q.Chats*q.Prompt) / 
 // counts with the same output alone.
 func (c config) beside(f *figure, s rigSetup, q question, speed func(question, answer) float64) error {
 	s.lanes, s.context = q.Chats, q.Prompt+q.Gen+1
-	var err error
 	r, err := c.rig(s)
 	if err != nil {
 		return err
@@ -203,10 +202,11 @@ func (c config) hyperlink(models []string) ([]*figure, error) {
 	// Where prompts are as long as elsewhere, a step is more than reading the weights; where they are not, two groups of four
 	// read them twice as often as one group of eight.
 	chats := rigSetup{model: models[0], pinned: true, shared: true}
+	short := question{Chats: nChats, Prompt: shortPrompt, Gen: long}
 	rows = append(rows,
 		row{"2 stages 8 chats " + modelName(models[0]), 1.6, chats, question{Chats: nChats, Prompt: c.prompt, Gen: long}, total},
-		row{"2 stages 8 short chats " + modelName(models[0]), 0, chats, question{Chats: nChats, Prompt: shortPrompt, Gen: long}, total},
-		row{"2 stages 8 short chats toy", 0, rigSetup{model: small, pinned: true, shared: true}, question{Chats: nChats, Prompt: shortPrompt, Gen: long}, total},
+		row{"2 stages 8 short chats " + modelName(models[0]), 0, chats, short, total},
+		row{"2 stages 8 short chats toy", 0, rigSetup{model: small, pinned: true, shared: true}, short, total},
 	)
 	rows = append(rows, row{
 		"2 stages prefill " + modelName(models[0]), 1.6,
