@@ -20,8 +20,8 @@ func (s *scheduler) gatherAnswers(ctx context.Context, chosen *slot) {
 	if len(s.group) == 0 {
 		return
 	}
-	answers, ready := s.answers(), s.group
-	s.group = neighbours(ready, s.widths.usual(answers).rows)
+	answers, ready := s.answers(), s.ofRound(s.group)
+	s.group = first(ready, s.widths.usual(answers).rows)
 	if s.anyReads() || s.always > 0 { // prompts make for a wide step anyway
 		s.guess(ctx, s.group)
 		return
@@ -31,27 +31,32 @@ func (s *scheduler) gatherAnswers(ctx context.Context, chosen *slot) {
 	if s.pace.guessing > 0 { // steps with guesses are as wide as usual
 		most = s.widths.usual(answers).steps
 	}
-	if s.waves() >= most || s.scattered(neighbours(ready, split.rows), split.rows) {
+	if s.waves() >= most || s.scattered(first(ready, split.rows), split.rows) {
 		s.group = s.group[:0]
 		return
 	}
 	if !s.widths.trying() && s.widths.known(answers) && s.guess(ctx, s.group) {
 		return
 	}
-	s.group = neighbours(ready, split.rows)
+	s.group = first(ready, split.rows)
 	for _, sl := range s.group {
 		sl.guesses = sl.guesses[:0]
 	}
 	s.split = split
 }
 
-// neighbours cuts slots, which are in the order of their sequences, into parts of n, and returns the part of the one that
-// waited longest. When n changes, somebody in it may have a turn too early.
-func neighbours(slots []*slot, n int) []*slot {
-	longest := slices.MinFunc(slots, func(a, b *slot) int { return a.served - b.served })
-	first := slices.Index(slots, longest) / n * n
-	return slots[first:min(first+n, len(slots))]
+// ofRound leaves those of some slots that have not had their turn in this round, and begins another if all have. So no answer
+// gets ahead of the others, however often it changes which of them go into a step.
+func (s *scheduler) ofRound(slots []*slot) []*slot {
+	had := func(sl *slot) bool { return sl.round == s.round }
+	if !slices.ContainsFunc(slots, func(sl *slot) bool { return !had(sl) }) {
+		s.round++
+	}
+	return slices.DeleteFunc(slots, had)
 }
+
+// first is the n slots that come first, or all if they are fewer.
+func first(slots []*slot, n int) []*slot { return slots[:min(n, len(slots))] }
 
 // scattered says whether it takes fewer passes from now on if the group waits until all answers have landed, and they are put
 // together anew.

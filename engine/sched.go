@@ -40,7 +40,8 @@ type scheduler struct {
 	rows   []Row  // of the step being built
 	takes  []take // whose rows these are
 	turn   int    // which adapters' turn it is
-	served int    // turns of slots, all in all
+	served int    // turns at reading, all in all
+	round  int    // in which each answer has one turn
 
 	pipeline Pipeline  // the model, if it can have several steps under way
 	groups   int       // into which answers are split, so that each machine of a pipeline has one
@@ -335,7 +336,6 @@ func (s *scheduler) build(ctx context.Context) bool {
 		return true
 	}
 	s.gatherAnswers(ctx, chosen)
-	s.serveAll(s.group)
 	for _, sl := range s.group {
 		room -= s.decode(sl)
 	}
@@ -345,22 +345,10 @@ func (s *scheduler) build(ctx context.Context) bool {
 			break
 		}
 		room -= s.add(sl, room)
-		s.serve(sl)
+		s.served++
+		sl.served = s.served
 	}
 	return len(s.rows) > 0
-}
-
-// serveAll notes that it was the turn of slots. Who waited longer than another does so next time, too.
-func (s *scheduler) serveAll(slots []*slot) {
-	for _, sl := range slices.SortedFunc(slices.Values(slots), func(a, b *slot) int { return a.served - b.served }) {
-		s.serve(sl)
-	}
-}
-
-// serve notes that it was a slot's turn.
-func (s *scheduler) serve(sl *slot) {
-	s.served++
-	sl.served = s.served
 }
 
 // decode appends the token that a slot sampled last and the guesses that follow, all of which ask for logits, and returns
@@ -374,6 +362,7 @@ func (s *scheduler) decode(sl *slot) int {
 	if t.first {
 		t.steady = t.source != nil && (t.source == s.lookup || t.source == sl.guessed)
 		sl.guessed = t.source
+		sl.round = s.round
 	}
 	for _, tokens := range [][]Token{sl.pending, sl.guesses} {
 		for _, token := range tokens {

@@ -15,7 +15,8 @@ type slot struct {
 	job     *job
 	pending []Token // to be run next: the rest of the prompt, or the token sampled last
 	flying  int     // steps under way that the slot has a part in
-	served  int     // the scheduler's when the slot's turn was last
+	served  int     // the scheduler's when it was the slot's turn to read last
+	round   int     // of the scheduler in which the answer had its turn last
 	cached  int     // how much of the prompt was in the cache already
 
 	guesses    []Token // to be run behind pending
