@@ -3,6 +3,7 @@ package hyperlink
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -80,21 +81,26 @@ func (c *Chain) spread(ctx context.Context, set wire.AdapterSet, parts [][]wire.
 	}
 	c.mu.Lock()
 	c.sets = after
-	machines := make([]*remote, 0, len(c.remote)+len(c.standbys))
-	machines = append(machines, c.remote...)
-	for _, s := range c.standbys {
-		machines = append(machines, s)
-	}
+	machines := slices.Clone(c.remote)
+	standbys := slices.Collect(maps.Values(c.standbys))
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, adapterFor)
 	defer cancel()
-	err := c.adaptAll(ctx, machines, setsOf(&wire.HLPlan{Adapters: after.sets}))
+	all := setsOf(&wire.HLPlan{Adapters: after.sets})
+	err := c.adaptAll(ctx, machines, all)
 	if err != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.sets = before
+		return err
 	}
-	return err
+	for _, s := range standbys {
+		if err := c.adaptAll(ctx, []*remote{s}, all); err != nil {
+			c.log.Info("A machine does not stand by any more", "peer", s.id.Short(), "stage", s.stage, "err", err)
+			c.standDown(s.id)
+		}
+	}
+	return nil
 }
 
 // adaptAll gives machines the plan again and waits until each has what is in it.

@@ -19,7 +19,7 @@ func (s *seat) shares(b *batch) bool { return s.last && s.plan.TailTokens > 0 &&
 
 // finish has the head know what goes into the output matrix, and computes this machine's part of the logits meanwhile.
 func (s *seat) finish(b *batch, normed []float32) (engine.StageOutput, error) {
-	if s.active {
+	if s.active.Load() {
 		s.sendAhead(normed)
 		if err := s.returns.send(s.ctx, s.ms); err != nil {
 			return engine.StageOutput{}, err

@@ -53,7 +53,7 @@ func (c *Chain) disagree(stage uint16, a, b centram.PeerID) {
 		a, b = b, a
 	}
 	c.distrusted = append(c.distrusted, b)
-	if s := c.standbys[stage]; s != nil {
+	if s := c.standbys[stage]; s != nil && s.id == b {
 		delete(c.standbys, stage)
 		s.x.Abort()
 	}
@@ -118,13 +118,13 @@ func (c *Chain) auditOne() error {
 	}
 	c.mu.Lock()
 	number := uint16(1 + rand.IntN(len(c.remote)))
-	stage, epoch, before := c.stages[number], c.epoch, c.compared
-	busy := c.standbys[number] != nil || len(c.flight) == 0
+	epoch, before := c.epoch, c.compared
+	busy := c.accompanied(number) || len(c.flight) == 0
 	c.mu.Unlock()
 	if busy {
 		return nil // the standby is compared all the time; and where nothing is computed there is nothing to compare
 	}
-	id, err := c.cfg.Spare(c.ctx, stage, c.gone())
+	id, err := c.cfg.Spare(c.ctx, c.Stages(), number, c.unwanted())
 	if err != nil {
 		return err
 	}

@@ -47,11 +47,14 @@ type ChainConfig struct {
 	Stages []wire.PlanStage
 	// Adapter publishes an adapter for the stages. Nil means that there are none.
 	Adapter func(ctx context.Context, a engine.AdapterScale) (Adapter, error)
-	// Spare finds another node for a stage, which is none of those that have failed. Nil means that there is none: then the
+	// Spare finds another node for one of the stages, which is none of those that have failed. Nil means that there is none: then the
 	// chain ends with the first stage that is lost.
-	Spare func(ctx context.Context, stage wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error)
+	Spare func(ctx context.Context, stages []wire.PlanStage, number uint16, failed []centram.PeerID) (centram.PeerID, error)
+	// StandbyEvery is how often machines are looked for that load a stage's layers as well, to take its place should it be lost.
+	// They are asked when the chain rests. 0 means never.
+	StandbyEvery time.Duration
 	// AuditEvery is how often, about, another machine is asked to compute along with one of the chain, to see that both
-	// come to the same. 0 means never. If it is not 0 or there are standbys, machines have to commit themselves to their
+	// come to the same. 0 means never. If it is not 0 or Stages names standbys, machines have to commit themselves to their
 	// work.
 	AuditEvery time.Duration
 	Log        *slog.Logger
@@ -103,6 +106,7 @@ type Chain struct {
 	compared   int                               // commitments, against others
 	failed     []centram.PeerID                  // in the order in which they did
 	auditor    *remote                           // who computes along for a while
+	hiring     context.CancelFunc                // ends the wait for a machine that loads a stage to stand by
 	tainted    map[uint16]bool                   // lanes whose text may have been computed wrongly
 	trims      []wire.Step                       // that wait for the gate
 	sent       uint32                            // number of the last frame that was sent
@@ -118,7 +122,10 @@ type Chain struct {
 // remote is a stage on another machine.
 type remote struct {
 	stage uint16
+	epoch uint32 // of the plan that it was given
 	id    centram.PeerID
+	// along says of a standby that it is given what the stage is given. Else it has nothing in its cache.
+	along bool
 	peer  *p2p.Peer
 	x     *p2p.Exchange
 	ready *wire.HLReady
@@ -138,6 +145,16 @@ func (r *remote) done() uint32 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.seq
+}
+
+// lost says whether nothing more comes from it.
+func (r *remote) lost() bool {
+	select {
+	case <-r.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 func (r *remote) over() bool {
@@ -175,6 +192,9 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 	if cfg.AuditEvery > 0 {
 		c.wg.Go(c.audit)
 	}
+	if cfg.StandbyEvery > 0 && cfg.Spare != nil {
+		c.wg.Go(c.keepStandbys)
+	}
 	return c, nil
 }
 
@@ -192,6 +212,7 @@ func (c *Chain) open(ctx context.Context) error {
 					c.log.WarnContext(ctx, "There is no standby", "stage", stage, "err", err)
 					return
 				}
+				r.along = true
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				c.standbys[stage] = r
@@ -228,7 +249,7 @@ func (c *Chain) open(ctx context.Context) error {
 // have dialled, it is asked again over the other.
 func (c *Chain) propose(ctx context.Context, stage uint16, id centram.PeerID, epoch uint32, standby bool) (r *remote, err error) {
 	patience := readyFor
-	if epoch > 1 {
+	if epoch > 1 && !standby {
 		patience = repairFor
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, centram.Errorf(centram.Unavailable, "it was not ready within %v", patience))
@@ -258,7 +279,7 @@ func (c *Chain) ask(ctx context.Context, p *p2p.Peer, stage uint16, epoch uint32
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, x.Abort)
-	r := &remote{stage: stage, id: id, peer: p, x: x, readies: make(chan *wire.HLReady, 4), gone: make(chan struct{})}
+	r := &remote{stage: stage, epoch: epoch, id: id, peer: p, x: x, readies: make(chan *wire.HLReady, 4), gone: make(chan struct{})}
 	for r.ready == nil {
 		m, err := x.Receive(c.ctx)
 		if err == nil {
@@ -581,9 +602,13 @@ func (c *Chain) trimNow() error {
 	return nil
 }
 
-// Stages is what the chain is made of now.
+// Stages is what the chain is made of now, with who stands by.
 func (c *Chain) Stages() []wire.PlanStage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.stages // replaced, never changed
+	stages := slices.Clone(c.stages)
+	for i, r := range c.standbys {
+		stages[i].Standby = r.id
+	}
+	return stages
 }

@@ -125,20 +125,23 @@ func (m *mortal) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutp
 // chainWith is a chain that may replace machines by any that are not in it.
 func (m *model) chainWith(t testing.TB, nodes []*node, cfg local.Config, cuts ...int) *hyperlink.Chain {
 	t.Helper()
-	var c *hyperlink.Chain
 	cc := m.chainConfig(t, nodes, cfg, cuts...)
-	cc.Spare = func(_ context.Context, _ wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
+	cc.Spare = spareOf(nodes)
+	c, err := hyperlink.Open(t.Context(), cc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func spareOf(nodes []*node) func(context.Context, []wire.PlanStage, uint16, []centram.PeerID) (centram.PeerID, error) {
+	return func(_ context.Context, stages []wire.PlanStage, _ uint16, failed []centram.PeerID) (centram.PeerID, error) {
 		for _, n := range nodes[1:] {
-			used := slices.ContainsFunc(c.Stages(), func(s wire.PlanStage) bool { return s.Node == n.ID() })
+			used := slices.ContainsFunc(stages, func(s wire.PlanStage) bool { return s.Node == n.ID() })
 			if !used && !slices.Contains(failed, n.ID()) && nodes[0].Peer(n.ID()) != nil {
 				return n.ID(), nil
 			}
 		}
 		return centram.PeerID{}, centram.Errorf(centram.Unavailable, "no machine is left")
 	}
-	var err error
-	if c, err = hyperlink.Open(t.Context(), cc); err != nil {
-		t.Fatal(err)
-	}
-	return c
 }

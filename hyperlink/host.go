@@ -31,10 +31,18 @@ type Host struct {
 	log *slog.Logger
 
 	mu     sync.Mutex // guards the following
-	seats  map[wire.ChainID]*seat
+	places map[wire.ChainID]*place
 	chains map[wire.ChainID]*Chain // of which this node is the head
 
 	leaving bool
+}
+
+// place is this node's in the chain of another one, from when it is asked.
+type place struct {
+	head   centram.PeerID
+	seat   *seat // nil while the layers are being loaded
+	cancel context.CancelCauseFunc
+	left   chan struct{} // closed when all is freed
 }
 
 // NewHost makes the host and registers what it answers. It is to be called before the node runs.
@@ -42,7 +50,7 @@ func NewHost(cfg HostConfig) *Host {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	h := &Host{cfg: cfg, log: cfg.Log, seats: map[wire.ChainID]*seat{}, chains: map[wire.ChainID]*Chain{}}
+	h := &Host{cfg: cfg, log: cfg.Log, places: map[wire.ChainID]*place{}, chains: map[wire.ChainID]*Chain{}}
 	p2p.Serve(cfg.Node.Mux(), h.plan)
 	p2p.Serve(cfg.Node.Mux(), h.frames)
 	p2p.On(cfg.Node.Mux(), h.reroute)
@@ -58,20 +66,54 @@ type Seat struct {
 	Memory uint64
 	Tokens uint64 // that it has computed
 	Since  time.Time
+	// Standby says that it is loaded to take another machine's place, should that be lost.
+	Standby bool
 }
 
 // Seats lists what is being served.
 func (h *Host) Seats() []Seat {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	var list []Seat
-	for id, s := range h.seats {
+	for _, s := range h.all() {
 		list = append(list, Seat{
-			Chain: id, Head: s.head.ID(), Layers: s.plan.Stages[s.plan.Stage].Layers, Model: s.plan.Model, Memory: s.info.MemoryBytes,
-			Tokens: s.tokensIn.Load(), Since: s.since,
+			Chain: s.plan.Chain, Head: s.head.ID(), Layers: s.plan.Stages[s.plan.Stage].Layers, Model: s.plan.Model,
+			Memory: s.info.MemoryBytes, Tokens: s.tokensIn.Load(), Since: s.since, Standby: !s.active.Load(),
 		})
 	}
 	return list
+}
+
+func (h *Host) all() (list []*seat) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.places {
+		if p.seat != nil {
+			list = append(list, p.seat)
+		}
+	}
+	return list
+}
+
+// Standing lists the stages that are loaded only to take another machine's place, should that be lost.
+func (h *Host) Standing() (list []engine.Stage) {
+	for _, s := range h.all() {
+		if !s.active.Load() {
+			list = append(list, s.stage)
+		}
+	}
+	return list
+}
+
+// Dismiss frees a stage that only stands by. No answer depends on it.
+func (h *Host) Dismiss(ctx context.Context, stage engine.Stage) {
+	for _, s := range h.all() {
+		if s.stage == stage && !s.active.Load() {
+			s.cancel(centram.Errorf(centram.Unavailable, "its memory is needed for another chain"))
+			select {
+			case <-s.place.left:
+			case <-ctx.Done():
+			}
+		}
+	}
 }
 
 // Leave tells the heads of all chains that this node is about to go, and waits until others have taken its place, or ctx
@@ -79,12 +121,13 @@ func (h *Host) Seats() []Seat {
 func (h *Host) Leave(ctx context.Context) {
 	h.mu.Lock()
 	h.leaving = true
-	var seats []*seat
-	for _, s := range h.seats {
-		seats = append(seats, s)
-	}
 	h.mu.Unlock()
+	seats := h.all()
 	for _, s := range seats {
+		if !s.active.Load() {
+			s.cancel(centram.Errorf(centram.Unavailable, "the machine is about to leave"))
+			continue
+		}
 		_ = s.head.Tell(ctx, &wire.HLReroute{Chain: s.plan.Chain, Epoch: s.spoken.Load(), Stage: s.plan.Stage, Cause: wire.StageLeaving})
 	}
 	for _, s := range seats {
@@ -106,20 +149,13 @@ func (h *Host) plan(ctx context.Context, p *p2p.Peer, q *wire.HLPlan, x *p2p.Exc
 			return err
 		}
 	}
-	if old := h.find(q.Chain); old != nil {
-		// It has lost the connection over which it was asked, or computes along: what the head wants now counts.
-		if old.head.ID() != p.ID() {
-			return &wire.Status{Code: wire.Denied, Detail: "the chain is another node's"}
-		}
-		old.cancel(centram.Errorf(centram.Unavailable, "the head has asked anew"))
-		select {
-		case <-old.left:
-		case <-time.After(meetFor):
-			return &wire.Status{Code: wire.Busy, RetryMs: 1000, Detail: "this node has a stage of the chain already"}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	here := &place{head: p.ID(), cancel: cancel, left: make(chan struct{})}
+	if err := h.take(ctx, q.Chain, here); err != nil {
+		return err
 	}
+	defer h.leave(q.Chain, here)
 	began := time.Now()
 	body, err := wire.Encode(q)
 	if err != nil {
@@ -132,15 +168,15 @@ func (h *Host) plan(ctx context.Context, p *p2p.Peer, q *wire.HLPlan, x *p2p.Exc
 	if err := x.SendMore(ctx, accept); err != nil {
 		return err
 	}
-	opening, cancel := context.WithTimeout(ctx, ready)
+	opening, opened := context.WithTimeout(ctx, ready)
 	stage, err := h.cfg.Open(opening, a)
-	cancel()
+	opened()
 	if err != nil {
 		return err
 	}
 	defer stage.Close()
 	s := newSeat(ctx, h, p, x, q, stage)
-	s.part = a
+	s.part, s.place = a, here
 	defer s.close()
 	step, err := s.try(ctx)
 	if err != nil {
@@ -152,7 +188,7 @@ func (h *Host) plan(ctx context.Context, p *p2p.Peer, q *wire.HLPlan, x *p2p.Exc
 	if err := h.seat(s); err != nil {
 		return err
 	}
-	defer h.leave(s)
+	defer h.unseat(s)
 	if next := int(q.Stage) + 1; q.Epoch == 1 && next < len(q.Stages) {
 		if _, err := session(ctx, h.cfg.Node, q.Stages[next].Node, meetFor); err != nil {
 			return err
@@ -192,24 +228,56 @@ func (h *Host) assignment(q *wire.HLPlan) (Assignment, error) {
 	}, nil
 }
 
+// take makes a place this node's in a chain. If it has one, the head has lost the connection over which it asked, or wants a
+// standby elsewhere: what it wants now counts.
+func (h *Host) take(ctx context.Context, chain wire.ChainID, here *place) error {
+	patience := time.After(meetFor)
+	for {
+		h.mu.Lock()
+		old := h.places[chain]
+		if old == nil {
+			h.places[chain] = here
+			h.mu.Unlock()
+			return nil
+		}
+		end := old.cancel
+		h.mu.Unlock()
+		if old.head != here.head {
+			return &wire.Status{Code: wire.Denied, Detail: "the chain is another node's"}
+		}
+		end(centram.Errorf(centram.Unavailable, "the head has asked anew"))
+		select {
+		case <-old.left:
+		case <-patience:
+			return &wire.Status{Code: wire.Busy, RetryMs: 1000, Detail: "this node has a stage of the chain already"}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// leave is for when all is freed.
+func (h *Host) leave(chain wire.ChainID, here *place) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.places, chain)
+	close(here.left)
+}
+
 func (h *Host) seat(s *seat) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.leaving {
 		return &wire.Status{Code: wire.Busy, Detail: "this node is about to leave"}
 	}
-	if h.seats[s.plan.Chain] != nil {
-		return &wire.Status{Code: wire.Busy, Detail: "this node has a stage of the chain already"}
-	}
-	h.seats[s.plan.Chain] = s
+	s.place.seat, s.place.cancel = s, s.cancel
 	return nil
 }
 
-func (h *Host) leave(s *seat) {
+func (h *Host) unseat(s *seat) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.seats, s.plan.Chain)
-	close(s.left)
+	s.place.seat = nil
 }
 
 // frames serves the stream of frames that the stage before has opened.
@@ -230,13 +298,17 @@ func (h *Host) frames(ctx context.Context, p *p2p.Peer, q *wire.KVTrim, x *p2p.E
 func (h *Host) find(id wire.ChainID) *seat {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.seats[id]
+	if p := h.places[id]; p != nil {
+		return p.seat
+	}
+	return nil
 }
 
 // reroute takes the head's word that another node is a stage now, or a stage's word that it cannot reach the next one.
 func (h *Host) reroute(_ context.Context, p *p2p.Peer, m *wire.HLReroute) error {
+	s := h.find(m.Chain)
 	h.mu.Lock()
-	s, c := h.seats[m.Chain], h.chains[m.Chain]
+	c := h.chains[m.Chain]
 	h.mu.Unlock()
 	switch {
 	case c != nil:

@@ -194,13 +194,14 @@ type park struct {
 
 	mu    sync.Mutex
 	dead  map[centram.PeerID]bool
-	shape func(node int, o *oracle) // changes a machine's stages as they are made
-	own   func(o *oracle)           // and that of the head
+	shape func(node int, o *oracle)                 // changes a machine's stages as they are made
+	own   func(o *oracle)                           // and that of the head
+	load  func(ctx context.Context, node int) error // before a machine has a stage
 
 	tail int // tokens that the last machine gives logits of, and the head of the others. 0: of all
 
-	auditEvery time.Duration
-	reports    reports
+	auditEvery, standbyEvery time.Duration
+	reports                  reports
 }
 
 // reports notes what is logged of machines that are replaced.
@@ -287,7 +288,12 @@ func (p *park) start(i, n int) {
 	}
 	var host *hyperlink.Host
 	node := p.net.Node(i, cfg, func(n *p2p.Node) {
-		host = hyperlink.NewHost(hyperlink.HostConfig{Node: n, Open: func(_ context.Context, a hyperlink.Assignment) (engine.Stage, error) {
+		host = hyperlink.NewHost(hyperlink.HostConfig{Node: n, Open: func(ctx context.Context, a hyperlink.Assignment) (engine.Stage, error) {
+			if p.load != nil {
+				if err := p.load(ctx, i); err != nil {
+					return nil, err
+				}
+			}
 			o := newOracle(int(a.Layers.First), int(a.Layers.End), a.Lanes)
 			if tail := int(a.Head.TailTokens); tail > 0 && o.info.Last {
 				o.info.VocabSize = tail
@@ -320,19 +326,26 @@ func (p *park) kill(id centram.PeerID) {
 	}
 }
 
-func (p *park) spare(used func() []wire.PlanStage) func(context.Context, wire.PlanStage, []centram.PeerID) (centram.PeerID, error) {
-	return func(_ context.Context, _ wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for _, n := range p.nodes[1:] {
-			id := n.ID()
-			busy := slices.ContainsFunc(used(), func(s wire.PlanStage) bool { return s.Node == id || s.Standby == id })
-			if !p.dead[id] && !busy && !slices.Contains(failed, id) {
-				return id, nil
-			}
+func (p *park) spare(_ context.Context, stages []wire.PlanStage, _ uint16, failed []centram.PeerID) (centram.PeerID, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	standby := centram.PeerID{} // of another stage: better than nobody
+	for _, n := range p.nodes[1:] {
+		id := n.ID()
+		busy := slices.ContainsFunc(stages, func(s wire.PlanStage) bool { return s.Node == id })
+		waits := slices.ContainsFunc(stages, func(s wire.PlanStage) bool { return s.Standby == id })
+		switch {
+		case p.dead[id] || busy || slices.Contains(failed, id):
+		case waits:
+			standby = id
+		default:
+			return id, nil
 		}
-		return centram.PeerID{}, centram.Errorf(centram.Unavailable, "no machine is left")
 	}
+	if standby != (centram.PeerID{}) {
+		return standby, nil
+	}
+	return centram.PeerID{}, centram.Errorf(centram.Unavailable, "no machine is left")
 }
 
 // chain spreads the oracle over the first stages machines; those after them are spare, or standbys.
@@ -362,7 +375,6 @@ func spread(on []centram.PeerID) []wire.PlanStage {
 }
 
 func (p *park) open(lanes int, list []wire.PlanStage) (*hyperlink.Chain, error) {
-	var c *hyperlink.Chain
 	own := newOracle(0, int(list[0].Layers.End), lanes)
 	if p.own != nil {
 		p.own(own)
@@ -372,17 +384,13 @@ func (p *park) open(lanes int, list []wire.PlanStage) (*hyperlink.Chain, error) 
 		Own:   own,
 		Info:  engine.Info{Layers: oracleLayers, Embedding: oracleWidth, VocabSize: oracleVocab, Context: 1000, Sequences: lanes, BatchSize: 128},
 		Model: wire.Hash{1}, Stages: list, Log: p.log("head"),
-		AuditEvery: p.auditEvery,
-		Spare: func(ctx context.Context, s wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
-			return p.spare(c.Stages)(ctx, s, failed)
-		},
+		AuditEvery: p.auditEvery, StandbyEvery: p.standbyEvery,
+		Spare: p.spare,
 	}
 	if p.tail > 0 {
 		output := newOracle(oracleLayers-1, oracleLayers, lanes)
 		output.info.FirstToken, output.info.VocabSize = p.tail, oracleVocab-p.tail
 		cfg.Output = output
 	}
-	var err error
-	c, err = hyperlink.Open(context.Background(), cfg)
-	return c, err
+	return hyperlink.Open(context.Background(), cfg)
 }

@@ -117,7 +117,8 @@ func (c *Chain) repair(t trouble) {
 	c.log.Info("The chain goes on", "peer", r.id.Short(), "stage", t.stage, "after", time.Since(began))
 }
 
-// concerns says whether a trouble is one of the chain as it is now. It ends an audit: who computes along may be needed.
+// concerns says whether a trouble is one of the chain as it is now. It ends an audit, and the wait for a standby: those
+// machines may be needed.
 func (c *Chain) concerns(t trouble) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,6 +131,9 @@ func (c *Chain) concerns(t trouble) bool {
 	if c.auditor != nil {
 		c.auditor.x.Abort()
 		c.auditor = nil
+	}
+	if c.hiring != nil {
+		c.hiring()
 	}
 	return true
 }
@@ -164,13 +168,16 @@ func (c *Chain) isBack(t trouble) bool {
 // are what they should be.
 func (c *Chain) replacement(t trouble) (r *remote, shadowed bool, err error) {
 	c.mu.Lock()
-	standby, stage := c.standbys[t.stage], c.stages[t.stage]
+	standby := c.standbys[t.stage]
 	delete(c.standbys, t.stage)
 	old := c.remote[t.stage-1]
 	c.failed, c.distrusted = append(c.failed, c.distrusted...), nil
+	if standby != nil && standby.lost() {
+		standby = nil
+	}
 	if standby != nil {
 		standby.mu.Lock()
-		shadowed = standby.seq >= c.landedTo && c.refill == 0
+		shadowed = standby.along && standby.seq >= c.landedTo && c.refill == 0
 		standby.mu.Unlock()
 	}
 	c.mu.Unlock()
@@ -184,7 +191,7 @@ func (c *Chain) replacement(t trouble) (r *remote, shadowed bool, err error) {
 	}
 	again := c.gone() // they may be back
 	c.fail(t.node)
-	if r, err = c.another(stage, t.stage); err == nil {
+	if r, err = c.another(t.stage); err == nil {
 		return r, false, nil
 	}
 	for _, id := range again {
@@ -214,12 +221,12 @@ func (c *Chain) gone() []centram.PeerID {
 }
 
 // another looks for a node that has not failed yet.
-func (c *Chain) another(stage wire.PlanStage, number uint16) (*remote, error) {
+func (c *Chain) another(number uint16) (*remote, error) {
 	if c.cfg.Spare == nil {
 		return nil, centram.Errorf(centram.Unavailable, "no other machine is known")
 	}
 	for range spareAttempts {
-		id, err := c.cfg.Spare(c.ctx, stage, c.gone())
+		id, err := c.cfg.Spare(c.ctx, c.Stages(), number, c.gone())
 		if err != nil {
 			return nil, err
 		}
@@ -235,6 +242,7 @@ func (c *Chain) another(stage wire.PlanStage, number uint16) (*remote, error) {
 
 // replace has a node load the layers of a stage, for the next epoch.
 func (c *Chain) replace(stage uint16, id centram.PeerID) (*remote, error) {
+	c.standDown(id)
 	r, err := c.propose(c.ctx, stage, id, c.epoch+1, false)
 	if err == nil {
 		c.wg.Go(func() { c.listen(r) })
@@ -274,7 +282,7 @@ func (c *Chain) switchTo(r *remote, cause wire.RerouteCause, shadowed bool) {
 		m.Cache = wire.CacheShadow
 	}
 	for _, o := range others {
-		if o == r && !shadowed {
+		if o.epoch == epoch {
 			continue // it was given the plan of this epoch
 		}
 		telling, cancel := context.WithTimeout(c.ctx, time.Second)
@@ -416,7 +424,7 @@ func later(a, b time.Time) time.Time {
 // limit is how long the oldest step may take.
 func (c *Chain) limit(p *pending) time.Duration {
 	least := lateLeast
-	if len(c.standbys) == len(c.remote) {
+	if !slices.ContainsFunc(c.remote, func(r *remote) bool { return !c.accompanied(r.stage) }) {
 		least = lateStandby
 	}
 	rows := tokensOf(p.batch)
@@ -566,7 +574,7 @@ func (c *Chain) settle(p *pending) {
 func (c *Chain) silent(r *remote) error {
 	patience := probeFor
 	c.mu.Lock()
-	if c.standbys[r.stage] != nil {
+	if c.accompanied(r.stage) {
 		patience = probeStandby
 	}
 	c.mu.Unlock()

@@ -34,14 +34,14 @@ type seat struct {
 
 	tokensIn, takenBack, bytes atomic.Uint64
 	spoken                     atomic.Uint32 // the epoch, for what is said of it without the lock
+	active                     atomic.Bool   // false in a standby, whose work nobody sees
 	orders                     chan *wire.HLReroute
-	left                       chan struct{} // closed when the host has no such seat any more
+	place                      *place
 
 	computing gate // guards the following, and the use of stage
 	epoch     uint32
 	passed    chan struct{}    // closed and made anew when an epoch begins
 	nodes     []centram.PeerID // of the stages, in this epoch
-	active    bool             // false in a standby, whose work nobody sees
 	seq       uint32           // of the frame that came last
 	lanes     []laneState
 	in        batch
@@ -67,7 +67,7 @@ type laneState struct {
 
 func newSeat(ctx context.Context, h *Host, head *p2p.Peer, x *p2p.Exchange, plan *wire.HLPlan, stage engine.Stage) *seat {
 	s := &seat{
-		host: h, head: head, back: x, plan: plan, stage: stage, info: stage.Info(), since: time.Now(), active: !plan.Standby,
+		host: h, head: head, back: x, plan: plan, stage: stage, info: stage.Info(), since: time.Now(),
 		last: int(plan.Stage) == len(plan.Stages)-1, epoch: plan.Epoch, lanes: make([]laneState, plan.Lanes), passed: make(chan struct{}), computing: newGate(),
 		adapters: map[wire.Hash][]engine.AdapterScale{{}: nil}, windows: windows{},
 	}
@@ -77,7 +77,8 @@ func newSeat(ctx context.Context, h *Host, head *p2p.Peer, x *p2p.Exchange, plan
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.returns = newOutlet(s.ctx, x, &s.wg)
 	s.spoken.Store(plan.Epoch)
-	s.orders, s.left = make(chan *wire.HLReroute, maxOrders), make(chan struct{})
+	s.active.Store(!plan.Standby)
+	s.orders = make(chan *wire.HLReroute, maxOrders)
 	s.wg.Go(s.obey)
 	if !s.last {
 		s.next = &edge{history: history{most: int(plan.Tokens)}, ctx: s.ctx, node: h.cfg.Node, wg: &s.wg, chain: plan.Chain, width: s.info.Width, broken: s.neighbourLost}
@@ -373,9 +374,9 @@ func (s *seat) reroute(m *wire.HLReroute) {
 	s.nodes[m.Stage] = m.Node
 	s.in.reset()
 	if m.Stage == s.plan.Stage && m.Node == s.host.cfg.Node.ID() {
-		s.active = true
+		s.active.Store(true)
 	}
-	if s.next != nil && s.active {
+	if s.next != nil && s.active.Load() {
 		to := s.nodes[s.plan.Stage+1]
 		if err := s.next.reroute(s.ctx, to, s.epoch, m.Lanes, m.Replay == s.plan.Stage+1, m.Cache == wire.CacheShadow); err != nil {
 			s.neighbourLost(to, err)
@@ -450,7 +451,7 @@ func (s *seat) trim(t *wire.KVTrim) error {
 	if err := s.cutLane(&s.lanes[t.Lane], int(t.Lane), int(t.Pos)); err != nil {
 		return err
 	}
-	if s.next == nil || !s.active {
+	if s.next == nil || !s.active.Load() {
 		return nil
 	}
 	s.open()
@@ -525,7 +526,7 @@ func (s *seat) compute() error {
 
 // give sends on what a batch has come to.
 func (s *seat) give(b *batch, out engine.StageOutput, took time.Duration, replayed bool) error {
-	if !s.active { // it fills its cache and nothing else; but should it come to be the stage, the next may need it again
+	if !s.active.Load() { // it fills its cache and nothing else; but should it come to be the stage, the next may need it again
 		if s.next != nil {
 			s.next.history.add(b.frames, out.Hidden, s.info.Width)
 		}

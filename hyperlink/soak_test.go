@@ -255,20 +255,19 @@ func (b *barracks) march(ctx context.Context, c *hyperlink.Chain) {
 
 func (b *barracks) chain(t *testing.T, m *model, cfg local.Config) *hyperlink.Chain {
 	t.Helper()
-	var c *hyperlink.Chain
 	cc := m.chainConfig(t, b.nodes, cfg, 2, 4)
-	cc.Spare = func(_ context.Context, _ wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
+	cc.Spare = func(_ context.Context, stages []wire.PlanStage, _ uint16, failed []centram.PeerID) (centram.PeerID, error) {
 		for i := range b.addrs[1:] {
 			id := b.node(i + 1).ID()
-			used := slices.ContainsFunc(c.Stages(), func(s wire.PlanStage) bool { return s.Node == id })
+			used := slices.ContainsFunc(stages, func(s wire.PlanStage) bool { return s.Node == id })
 			if !used && b.node(0).Peer(id) != nil && (len(failed) == 0 || failed[len(failed)-1] != id) {
 				return id, nil
 			}
 		}
 		return centram.PeerID{}, centram.Errorf(centram.Unavailable, "no machine is left")
 	}
-	var err error
-	if c, err = hyperlink.Open(t.Context(), cc); err != nil {
+	c, err := hyperlink.Open(t.Context(), cc)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return c

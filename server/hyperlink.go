@@ -70,17 +70,20 @@ type HyperlinkSeat struct {
 	Memory int64         `json:"memory_bytes"`
 	Tokens int64         `json:"tokens" doc:"That were computed."`
 	Since  time.Time     `json:"since"`
+	// Standby is true of layers that compute nothing yet.
+	Standby bool `json:"standby" doc:"They are there to take another machine's place, should it be lost, and give way to layers that are needed."`
 }
 
 // HyperlinkStage is a range of layers on a machine.
 type HyperlinkStage struct {
-	Peer      HyperlinkPeer `json:"peer"`
-	First     int           `json:"first_layer"`
-	Last      int           `json:"last_layer"`
-	Memory    int64         `json:"memory_bytes"`
-	Fetch     int64         `json:"fetch_bytes" doc:"Of weights that were not there when this was planned."`
-	Predicted float64       `json:"predicted_ms,omitempty" doc:"For a token of a chat that is alone. Absent if a machine was replaced by this one."`
-	Measured  *float64      `json:"measured_ms,omitempty" doc:"For a batch, the median of the last ones. Absent if nothing was computed, or this is a plan."`
+	Peer      HyperlinkPeer  `json:"peer"`
+	First     int            `json:"first_layer"`
+	Last      int            `json:"last_layer"`
+	Memory    int64          `json:"memory_bytes"`
+	Fetch     int64          `json:"fetch_bytes" doc:"Of weights that were not there when this was planned."`
+	Predicted float64        `json:"predicted_ms,omitempty" doc:"For a token of a chat that is alone. Absent if a machine was replaced by this one."`
+	Measured  *float64       `json:"measured_ms,omitempty" doc:"For a batch, the median of the last ones. Absent if nothing was computed, or this is a plan."`
+	Standby   *HyperlinkPeer `json:"standby,omitempty" doc:"Who has loaded the same layers and takes the place should the machine be lost. Absent if there is nobody."`
 }
 
 // HyperlinkModel is a model that is put together from several machines.

@@ -109,8 +109,12 @@ func offerRows(list []server.HyperlinkOffer) [][]string {
 func seatRows(list []server.HyperlinkSeat, now time.Time) [][]string {
 	rows := [][]string{{"SERVED TO", "ID", "MODEL", "LAYERS", "MEMORY", "TOKENS", "SINCE"}}
 	for _, s := range list {
+		tokens := fmt.Sprint(s.Tokens)
+		if s.Standby {
+			tokens = "stands by"
+		}
 		rows = append(rows, []string{
-			s.Peer.Name, s.Peer.Short, s.Model[:min(12, len(s.Model))], layersText(s.First, s.Last), bytesText(s.Memory), fmt.Sprint(s.Tokens),
+			s.Peer.Name, s.Peer.Short, s.Model[:min(12, len(s.Model))], layersText(s.First, s.Last), bytesText(s.Memory), tokens,
 			span(now.Sub(s.Since)) + " ago",
 		})
 	}
@@ -132,15 +136,18 @@ func splitRows(list []server.HyperlinkModel, now time.Time) [][]string {
 }
 
 func splitStageRows(list []server.HyperlinkModel) [][]string {
-	rows := [][]string{{"MODEL", "MACHINE", "ID", "LAYERS", "MEMORY", "PREDICTED", "MEASURED"}}
+	rows := [][]string{{"MODEL", "MACHINE", "ID", "LAYERS", "MEMORY", "PREDICTED", "MEASURED", "STANDBY"}}
 	for _, m := range list {
 		for _, s := range m.Stages {
-			predicted := "-"
+			predicted, standby := "-", "-"
 			if s.Predicted > 0 {
 				predicted = millisText(&s.Predicted)
 			}
+			if s.Standby != nil {
+				standby = machine(*s.Standby)
+			}
 			rows = append(rows, []string{
-				m.Model, machine(s.Peer), s.Peer.Short, layersText(s.First, s.Last), bytesText(s.Memory), predicted, millisText(s.Measured),
+				m.Model, machine(s.Peer), s.Peer.Short, layersText(s.First, s.Last), bytesText(s.Memory), predicted, millisText(s.Measured), standby,
 			})
 		}
 	}

@@ -46,7 +46,7 @@ func (s splitter) State(ctx context.Context) server.HyperlinkState {
 	for _, seat := range s.pool.Host().Seats() {
 		out.Serving = append(out.Serving, server.HyperlinkSeat{
 			Peer: s.who(seat.Head), Model: seat.Model.String(), First: int(seat.Layers.First), Last: int(seat.Layers.End) - 1,
-			Memory: int64(seat.Memory), Tokens: int64(seat.Tokens), Since: seat.Since,
+			Memory: int64(seat.Memory), Tokens: int64(seat.Tokens), Since: seat.Since, Standby: seat.Standby,
 		})
 	}
 	slices.SortFunc(out.Serving, func(a, b server.HyperlinkSeat) int { return a.Since.Compare(b.Since) })
@@ -115,6 +115,10 @@ func (s splitter) measure(stages []server.HyperlinkStage, c *hyperlink.Chain, m 
 	for i, now := range c.Stages() {
 		if who := s.who(now.Node); who.ID != stages[i].Peer.ID {
 			stages[i].Peer, stages[i].Predicted = who, 0
+		}
+		if now.Standby != (centram.PeerID{}) {
+			who := s.who(now.Standby)
+			stages[i].Standby = &who
 		}
 		if t := m.Stages[i]; t > 0 {
 			ms := milliseconds(t)

@@ -188,29 +188,31 @@ func (p *Pool) sound(ctx context.Context) {
 	wg.Wait()
 }
 
-// spare finds a node for a stage whose node is lost: one that is not in the chain, and has the memory.
-func (p *Pool) spare(path string, info engine.Info, s wire.PlanStage, used []wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
+// spare finds a node for a stage whose node is lost, or may be: one that is not in the chain, and has the memory. One that
+// stands by for another stage is better than none.
+func (p *Pool) spare(path string, info engine.Info, stages []wire.PlanStage, number uint16, failed []centram.PeerID) (centram.PeerID, error) {
 	in, err := p.input(path, info)
 	if err != nil {
 		return centram.PeerID{}, err
 	}
-	var best *plan.Device
-	layers := centram.LayerRange{First: int(s.Layers.First), End: int(s.Layers.End)}
-	need := memory(in, layers)
-	for i := range in.Others {
-		d := &in.Others[i]
-		taken := slices.ContainsFunc(used, func(u wire.PlanStage) bool { return u.Node == d.ID || u.Standby == d.ID })
-		if taken || slices.Contains(failed, d.ID) || d.Memory < need {
-			continue
-		}
-		if best == nil || d.ReadRate > best.ReadRate || d.ReadRate == best.ReadRate && slices.Compare(d.ID[:], best.ID[:]) < 0 {
-			best = d
-		}
-	}
-	if best == nil {
+	s := stages[number].Layers
+	need := memory(in, centram.LayerRange{First: int(s.First), End: int(s.End)})
+	able := slices.DeleteFunc(in.Others, func(d plan.Device) bool {
+		taken := slices.ContainsFunc(stages, func(s wire.PlanStage) bool { return s.Node == d.ID })
+		return taken || slices.Contains(failed, d.ID) || d.Memory < need
+	})
+	if len(able) == 0 {
 		return centram.PeerID{}, centram.Errorf(centram.Unavailable, "no other machine offers %d MiB for layers", need>>20)
 	}
-	return best.ID, nil
+	waits := func(d plan.Device) int {
+		if slices.ContainsFunc(stages, func(s wire.PlanStage) bool { return s.Standby == d.ID }) {
+			return 1
+		}
+		return 0
+	}
+	return slices.MinFunc(able, func(a, b plan.Device) int {
+		return cmp.Or(cmp.Compare(waits(a), waits(b)), cmp.Compare(b.ReadRate, a.ReadRate), slices.Compare(a.ID[:], b.ID[:]))
+	}).ID, nil
 }
 
 func memory(in plan.Input, r centram.LayerRange) int64 {

@@ -35,6 +35,8 @@ const (
 	// lanRate is what a link is taken for that nothing was sent over yet: a hundred megabits a second.
 	lanRate = 12.5e6
 	lanRTT  = 10 * time.Millisecond // up to which it is taken for one
+	// standbyEvery is how often a machine is looked for that could take another's place in a chain.
+	standbyEvery = 15 * time.Second
 	// answerFor is how long a machine may take to answer before it is planned with.
 	answerFor = time.Second
 )
@@ -78,6 +80,8 @@ type Pool struct {
 	log  *slog.Logger
 	host *hyperlink.Host
 
+	standbyEvery time.Duration
+
 	measuring sync.Mutex // held while this machine is measured
 
 	mu     sync.Mutex // guards the following
@@ -108,7 +112,7 @@ func New(cfg Config) *Pool {
 	}
 	p := &Pool{
 		cfg: cfg, log: cfg.Log, offers: map[centram.PeerID]*wire.HLOffer{}, chains: map[*hyperlink.Chain]*Running{}, forced: map[string]bool{}, ahead: map[*hyperlink.Chain]time.Time{},
-		mute: map[centram.PeerID]*p2p.Peer{},
+		mute: map[centram.PeerID]*p2p.Peer{}, standbyEvery: standbyEvery,
 	}
 	p.host = hyperlink.NewHost(hyperlink.HostConfig{Node: cfg.Node, Open: p.serve, OpenAdapter: p.serveAdapter, Admit: p.admit, Log: cfg.Log})
 	gossip.Keep(cfg.Records, p.offered)
@@ -135,6 +139,7 @@ func (p *Pool) share(ctx context.Context) {
 	var said int64
 	var at time.Time
 	for {
+		p.makeRoom(ctx, 0) // a model of this node's own may have taken it
 		now := p.free()
 		if now > 0 && !p.known(ctx) {
 			<-ctx.Done()
@@ -172,12 +177,15 @@ func (p *Pool) known(ctx context.Context) bool {
 	return err == nil
 }
 
-// free is the memory for layers of others that is not taken.
+// free is the memory for layers of others that is not taken. What only stands by for others gives way.
 func (p *Pool) free() int64 {
-	share := p.cfg.Share()
+	n := p.cfg.Share()
+	for _, s := range p.host.Standing() {
+		n += s.(*served).need
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(0, share-p.taken)
+	return max(0, n-p.taken)
 }
 
 func (p *Pool) offer(ctx context.Context, memory int64, until time.Time) {
@@ -223,6 +231,9 @@ func (p *Pool) serve(ctx context.Context, a hyperlink.Assignment) (_ engine.Stag
 		return nil, &wire.Status{Code: wire.Malformed, Detail: "the weights are those of other layers"}
 	}
 	need := s.SizeBytes + s.KVBytesPerToken*int64(a.Context)*int64(a.Lanes)
+	if !a.Head.Standby {
+		p.makeRoom(ctx, need)
+	}
 	if err := p.reserve(need); err != nil {
 		return nil, err
 	}
@@ -239,7 +250,22 @@ func (p *Pool) serve(ctx context.Context, a hyperlink.Assignment) (_ engine.Stag
 	if err != nil {
 		return nil, err
 	}
-	return &served{stage, func() { p.giveBack(need) }}, nil
+	return &served{stage, p, need}, nil
+}
+
+// makeRoom has what only stands by give way to so much, as far as it has to.
+func (p *Pool) makeRoom(ctx context.Context, need int64) {
+	for _, s := range p.host.Standing() {
+		share := p.cfg.Share()
+		p.mu.Lock()
+		enough := need <= share-p.taken
+		p.mu.Unlock()
+		if enough {
+			return
+		}
+		p.log.InfoContext(ctx, "Layers that only stand by give way to those of a chain", "bytes", s.(*served).need)
+		p.host.Dismiss(ctx, s)
+	}
 }
 
 // reserve takes memory for layers, or says that there is not so much.
@@ -272,11 +298,12 @@ func (p *Pool) serveAdapter(ctx context.Context, a hyperlink.Assignment, recipe 
 // served gives the memory back when the stage is closed.
 type served struct {
 	engine.Stage
-	free func()
+	pool *Pool
+	need int64
 }
 
 func (s *served) Close() error {
-	defer s.free()
+	defer s.pool.giveBack(s.need)
 	return s.Stage.Close()
 }
 
@@ -358,9 +385,10 @@ func (p *Pool) open(ctx context.Context, path string, text hyperlink.Text, table
 		Adapter: func(ctx context.Context, a engine.AdapterScale) (hyperlink.Adapter, error) {
 			return p.adapter(ctx, a.Path, published, d)
 		},
-		Spare: func(_ context.Context, s wire.PlanStage, failed []centram.PeerID) (centram.PeerID, error) {
-			return p.spare(path, info, s, p.stages(r), failed)
+		Spare: func(_ context.Context, stages []wire.PlanStage, number uint16, failed []centram.PeerID) (centram.PeerID, error) {
+			return p.spare(path, info, stages, number, failed)
 		},
+		StandbyEvery: p.standbyEvery,
 	})
 	if err != nil {
 		return nil, err // it has closed all
@@ -445,15 +473,6 @@ func (p *Pool) adapter(ctx context.Context, path string, m *weights.Published, d
 		out.Output, err = p.cfg.Layers.Adapter(ctx, part, d.outputFile)
 	}
 	return out, err
-}
-
-func (p *Pool) stages(r *Running) []wire.PlanStage {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r.Chain == nil {
-		return nil
-	}
-	return r.Chain.Stages()
 }
 
 // pooled takes itself off the list when it is closed.

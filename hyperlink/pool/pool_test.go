@@ -78,6 +78,7 @@ func start(t *testing.T, all []*machine, memory int64, r rates) *machine {
 		OpenTable: func(path string) (hyperlink.Table, error) { return local.OpenTable(path) },
 	})
 	m.Pool.rates = r // and not what the machine that tests run on can do
+	m.standbyEvery = 200 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for _, part := range []func(context.Context) error{node.Run, records.Run, files.Run} {
@@ -237,5 +238,60 @@ func TestAFasterMachineIsUsedOnceTheChainRests(t *testing.T) {
 		if running.Chain != r.Chain && running.Choice.Stages[1].Device != fast.ID() {
 			t.Errorf("the new chain has %v, want the fast machine %s", running.Choice.Stages, fast.ID().Short())
 		}
+	}
+}
+
+func TestAMachineWithNothingToDoStandsByAndGivesWayToOthersChains(t *testing.T) {
+	path, size := model(t)
+	ordinary := rates{5e9, 5e10}
+	a := start(t, nil, size, ordinary)
+	b := start(t, []*machine{a}, size, ordinary)
+	idle := start(t, []*machine{a, b}, size, ordinary)
+	chain := open(t, a, path)
+	defer chain.Close()
+	step(t, chain)
+	r := a.Running()[0]
+	used := b
+	if r.Choice.Stages[1].Device == idle.ID() {
+		used, idle = idle, used
+	}
+	p2ptest.Eventually(t, 20*time.Second, "a standby", func() bool { return r.Chain.Stages()[1].Standby == idle.ID() })
+	taken := idle.Sharing().Taken
+	if free := idle.free(); taken == 0 || free != size {
+		t.Fatalf("a machine that stands by with %d bytes offers %d, want all of its %d", taken, free, size)
+	}
+
+	// Another asker finds room on no other machine, and on that one only where it stands by.
+	idle.memory = taken * 3 / 2
+	d := start(t, []*machine{a, used, idle}, size, ordinary)
+	for _, m := range []*machine{a, used, d} {
+		m.offer(t.Context(), 1, time.Now().Add(time.Hour))
+	}
+	idle.offer(t.Context(), idle.free(), time.Now().Add(time.Hour))
+	p2ptest.Eventually(t, 5*time.Second, "the offers", func() bool {
+		now := d.Offers()
+		return a.Offers()[d.ID()].Memory == 1 && now[a.ID()].Memory == 1 && now[used.ID()].Memory == 1 && now[idle.ID()].Memory == uint64(idle.memory)
+	})
+	other := open(t, d, path)
+	defer other.Close()
+	step(t, other)
+	seats := idle.Host().Seats()
+	if len(seats) != 1 || seats[0].Head != d.ID() || seats[0].Standby {
+		t.Errorf("the machine serves %+v, want a stage of %s alone", seats, d.ID().Short())
+	}
+	if got := idle.Sharing().Taken; got > idle.memory {
+		t.Errorf("it gives %d bytes, want at most its %d", got, idle.memory)
+	}
+	step(t, chain)
+
+	// What a standby has is its owner's, too.
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p2ptest.Eventually(t, 20*time.Second, "a standby again", func() bool { return r.Chain.Stages()[1].Standby == idle.ID() })
+	idle.memory = 1
+	idle.makeRoom(t.Context(), 0)
+	if got := idle.Sharing().Taken; got != 0 {
+		t.Errorf("the owner took the memory, and layers that stand by still have %d bytes", got)
 	}
 }
