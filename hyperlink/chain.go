@@ -31,8 +31,8 @@ type Table interface {
 	Close() error
 }
 
-// ChainConfig is what a Chain is made of. All but Output, Adapter, Spare and Log is needed. The chain closes Text, Table, Own
-// and Output.
+// ChainConfig is what a Chain is made of. All but Output, Adapter, Spare, StandbyEvery, AuditEvery and Log is needed. The chain
+// closes Text, Table, Own and Output.
 type ChainConfig struct {
 	Node  *p2p.Node
 	Host  *Host // of the same node: it hears what stages say of each other
@@ -47,8 +47,8 @@ type ChainConfig struct {
 	Stages []wire.PlanStage
 	// Adapter publishes an adapter for the stages. Nil means that there are none.
 	Adapter func(ctx context.Context, a engine.AdapterScale) (Adapter, error)
-	// Spare finds another node for one of the stages, which is none of those that have failed. Nil means that there is none: then the
-	// chain ends with the first stage that is lost.
+	// Spare finds another node for one of the stages, which is none of those that have failed. Nil means that there is none:
+	// then the chain ends with the first stage that is lost.
 	Spare func(ctx context.Context, stages []wire.PlanStage, number uint16, failed []centram.PeerID) (centram.PeerID, error)
 	// StandbyEvery is how often machines are looked for that load a stage's layers as well, to take its place should it be lost.
 	// They are asked when the chain rests. 0 means never.
