@@ -52,7 +52,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("CENTRAM_HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("CENTRAM_LISTEN", freeAddress())
-			e.Setenv("OTHER_LISTEN", freeAddress())       // for a second daemon
+			e.Setenv("OTHER_LISTEN", freeAddress()) // for a second daemon
 			e.Setenv("THIRD_LISTEN", freeAddress())
 			e.Setenv("CENTRAM_P2P_LISTEN", "127.0.0.1:0") // two scripts do not meet,
 			e.Setenv("CENTRAM_P2P_DISCOVERY", "off")      // nor anybody else on the network
