@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ import (
 type machine struct {
 	*p2p.Node
 	*Pool
-	memory int64
+	memory atomic.Int64
 }
 
 var run = local.Config{Context: 128, Sequences: 1, BatchSize: 128, Threads: 1}
@@ -63,10 +64,11 @@ func start(t *testing.T, all []*machine, memory int64, r rates) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{Node: node, memory: memory}
+	m := &machine{Node: node}
+	m.memory.Store(memory)
 	m.Pool = New(Config{
 		Node: node, Records: records, Layers: layers, Privacy: AnyPeer, Log: log, Backend: "cpu", Build: "test",
-		Share: func() int64 { return m.memory }, Spare: func() int64 { return m.memory },
+		Share: func() int64 { return m.memory.Load() }, Spare: func() int64 { return m.memory.Load() },
 		OpenStage: func(ctx context.Context, path string, context, lanes, batch int) (engine.Stage, error) {
 			cfg := run
 			cfg.Context, cfg.Sequences, cfg.BatchSize = context, lanes, batch
@@ -155,7 +157,7 @@ func TestAModelIsPutTogetherFromOffersAndTheirMemoryIsCounted(t *testing.T) {
 	}
 	p2ptest.Eventually(t, 5*time.Second, "the memory to be free again", func() bool { return b.Sharing().Taken == 0 })
 	// A machine that has too little for its part refuses, and is not the reason for a hang.
-	b.memory = 1000
+	b.memory.Store(1000)
 	began := time.Now()
 	if _, err := a.Open(t.Context(), path, func(float64) {}); centram.CodeOf(err) != centram.Unavailable {
 		t.Errorf("got %v (%v), want that the machine has not the memory", err, centram.CodeOf(err))
@@ -262,7 +264,7 @@ func TestAMachineWithNothingToDoStandsByAndGivesWayToOthersChains(t *testing.T) 
 	}
 
 	// Another asker finds room on no other machine, and on that one only where it stands by.
-	idle.memory = taken * 3 / 2
+	idle.memory.Store(taken * 3 / 2)
 	d := start(t, []*machine{a, used, idle}, size, ordinary)
 	for _, m := range []*machine{a, used, d} {
 		m.offer(t.Context(), 1, time.Now().Add(time.Hour))
@@ -270,7 +272,7 @@ func TestAMachineWithNothingToDoStandsByAndGivesWayToOthersChains(t *testing.T) 
 	idle.offer(t.Context(), idle.free(), time.Now().Add(time.Hour))
 	p2ptest.Eventually(t, 5*time.Second, "the offers", func() bool {
 		now := d.Offers()
-		return a.Offers()[d.ID()].Memory == 1 && now[a.ID()].Memory == 1 && now[used.ID()].Memory == 1 && now[idle.ID()].Memory == uint64(idle.memory)
+		return a.Offers()[d.ID()].Memory == 1 && now[a.ID()].Memory == 1 && now[used.ID()].Memory == 1 && now[idle.ID()].Memory == uint64(idle.memory.Load())
 	})
 	other := open(t, d, path)
 	defer other.Close()
@@ -279,8 +281,8 @@ func TestAMachineWithNothingToDoStandsByAndGivesWayToOthersChains(t *testing.T) 
 	if len(seats) != 1 || seats[0].Head != d.ID() || seats[0].Standby {
 		t.Errorf("the machine serves %+v, want a stage of %s alone", seats, d.ID().Short())
 	}
-	if got := idle.Sharing().Taken; got > idle.memory {
-		t.Errorf("it gives %d bytes, want at most its %d", got, idle.memory)
+	if got := idle.Sharing().Taken; got > idle.memory.Load() {
+		t.Errorf("it gives %d bytes, want at most its %d", got, idle.memory.Load())
 	}
 	step(t, chain)
 
@@ -289,7 +291,7 @@ func TestAMachineWithNothingToDoStandsByAndGivesWayToOthersChains(t *testing.T) 
 		t.Fatal(err)
 	}
 	p2ptest.Eventually(t, 20*time.Second, "a standby again", func() bool { return r.Chain.Stages()[1].Standby == idle.ID() })
-	idle.memory = 1
+	idle.memory.Store(1)
 	idle.makeRoom(t.Context(), 0)
 	if got := idle.Sharing().Taken; got != 0 {
 		t.Errorf("the owner took the memory, and layers that stand by still have %d bytes", got)
