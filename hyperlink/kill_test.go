@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	killRuns = flag.Int("kill.runs", 0, "seeded runs with kills; 0 means 200, or 20 with -short")
+	killRuns = flag.Int("kill.runs", 0, "seeded runs with kills; 0 means 2000, or 20 with -short")
 	killSeed = flag.Int64("kill.seed", -1, "run this seed alone, and log what the chain says")
 )
 
@@ -34,7 +34,7 @@ func TestAnAnswerSurvivesMachinesThatDie(t *testing.T) {
 	}
 	runs := *killRuns
 	if runs == 0 {
-		if runs = 200; testing.Short() {
+		if runs = 2000; testing.Short() {
 			runs = 20
 		}
 	}
