@@ -34,7 +34,7 @@ var keys = []Key{
 	{"draft", "small model that guesses tokens for larger ones with the same vocabulary, so that several are checked at once; empty means none", "", text, func(c *Config) any { return &c.Draft }},
 	{"context", "tokens that each conversation has room for; 0 means 8192, or less if the model was trained for less", "0", count, func(c *Config) any { return &c.Context }},
 	{"parallel", "answers that one model writes at once; 0 means 4", "0", count, func(c *Config) any { return &c.Parallel }},
-	{"threads", "threads to compute with; 0 means one for each physical core", "0", count, func(c *Config) any { return &c.Threads }},
+	{"threads", "threads to compute with; 0 means one for each physical core, and fewer while other programs use them", "0", count, func(c *Config) any { return &c.Threads }},
 	{"gpu_layers", "layers to put on the GPU; 0 means as many as fit into its free memory, -1 none", "0", layers, func(c *Config) any { return &c.GPULayers }},
 	{"keep_alive", "how long an unused model stays in memory, such as 5m; -1s means for ever", "5m0s", duration, func(c *Config) any { return &c.KeepAlive }},
 	{"memory_limit", "memory that models may take together, such as 12GB; 0 means 80 % of this machine's", "0", size, func(c *Config) any { return &c.MemoryLimit }},

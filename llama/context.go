@@ -263,6 +263,14 @@ func (c *Context) checkBatch(b *Batch) error {
 	return nil
 }
 
+// SetThreads has n of the Threads that the context was made with compute from the next Decode on, and as many of BatchThreads.
+// It is not to be called during one.
+func (c *Context) SetThreads(n int) {
+	if c.c != nil {
+		C.cen_set_threads(c.c, C.int32_t(n))
+	}
+}
+
 // Interrupt makes a Decode that runs on another goroutine return early with an error (on the processor; a GPU finishes).
 func (c *Context) Interrupt() {
 	if c.c != nil {

@@ -23,6 +23,9 @@ func (m *Model) Embed(ctx context.Context, inputs [][]engine.Token) ([][]float32
 			return nil, fmt.Errorf("embed: %w", err)
 		}
 		m.embed = c
+		if m.threads != nil {
+			m.embedThreads = newThreads(0, m.cfg.Threads)
+		}
 	}
 	vectors := make([][]float32, 0, len(inputs))
 	var b llama.Batch
@@ -45,6 +48,7 @@ func (m *Model) Embed(ctx context.Context, inputs [][]engine.Token) ([][]float32
 		for pos, t := range tokens {
 			b.Add(llama.Token(t), pos, 0, true)
 		}
+		m.embedThreads.set(m.embed)
 		if err := m.unlessLost(m.embed.Decode(&b)); err != nil {
 			return nil, fmt.Errorf("embed: %w", err)
 		}

@@ -17,7 +17,7 @@ import (
 type Config struct {
 	Context    int // tokens each sequence has room for. Zero means 8192, or what the model was trained for if that is less
 	Sequences  int // answers at once. Zero means 4
-	Threads    int // zero means the physical cores
+	Threads    int // zero means the physical cores, or fewer while other programs use them
 	BatchSize  int // most rows of one step. Zero means 2048
 	MicroBatch int // rows computed at once. Zero means 512
 	GPULayers  int // zero means as many as fit, if this build has a GPU; negative means none
@@ -37,14 +37,16 @@ type Model struct {
 	cfg  Config
 
 	ctx      *llama.Context
+	threads  *threads // nil if they are given
 	batch    llama.Batch
 	adapters adapters
 
 	lost  sync.Once
 	ended chan struct{} // closed when the file could not be read any more
 
-	embedMu sync.Mutex // guards embedder, which is made at the first use
-	embed   *llama.Context
+	embedMu      sync.Mutex // guards the following, which are made at the first use
+	embed        *llama.Context
+	embedThreads *threads
 }
 
 // Open checks the file with package gguf, since llama.cpp aborts on some bad ones, and loads it.
@@ -53,10 +55,11 @@ func Open(ctx context.Context, path string, cfg Config) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	given := cfg.Threads
 	if cfg, err = cfg.onto(path, summary); err != nil {
 		return nil, err
 	}
-	m := &Model{cfg: cfg, Text: &Text{context: cfg.Context}, ended: make(chan struct{})}
+	m := &Model{cfg: cfg, Text: &Text{context: cfg.Context}, threads: newThreads(given, cfg.Threads), ended: make(chan struct{})}
 	m.model, err = llama.LoadModel(ctx, paths, llama.ModelConfig{
 		GPULayers: max(cfg.GPULayers, 0), NoMmap: cfg.NoMmap, Mlock: cfg.Mlock, Progress: cfg.Progress,
 	})
@@ -194,6 +197,7 @@ func (m *Model) Step(ctx context.Context, b engine.Batch) (engine.Output, error)
 	for _, r := range b.Rows {
 		m.batch.Add(llama.Token(r.Token), r.Pos, r.Seq, r.Logits)
 	}
+	m.threads.set(m.ctx)
 	stop := context.AfterFunc(ctx, m.ctx.Interrupt)
 	err := m.ctx.Decode(&m.batch)
 	if !stop() {

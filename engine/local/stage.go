@@ -17,6 +17,7 @@ import (
 type Stage struct {
 	model    *llama.Model
 	ctx      *llama.Context
+	threads  *threads // nil if they are given
 	batch    llama.Batch
 	adapters adapters
 	info     engine.StageInfo
@@ -34,10 +35,11 @@ func OpenStage(ctx context.Context, path string, cfg Config) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
+	given := cfg.Threads
 	if cfg, err = cfg.onto(path, summary); err != nil {
 		return nil, err
 	}
-	s := &Stage{}
+	s := &Stage{threads: newThreads(given, cfg.Threads)}
 	s.model, err = llama.LoadModel(ctx, paths, llama.ModelConfig{
 		GPULayers: max(cfg.GPULayers, 0), NoMmap: cfg.NoMmap, Mlock: cfg.Mlock, Progress: cfg.Progress,
 	})
@@ -83,6 +85,7 @@ func (s *Stage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutpu
 	case b.Normed:
 		s.batch.Yield = llama.Normed
 	}
+	s.threads.set(s.ctx)
 	stop := context.AfterFunc(ctx, s.ctx.Interrupt)
 	err := s.ctx.Decode(&s.batch)
 	s.batch.Hidden = nil // the caller's

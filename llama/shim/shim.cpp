@@ -242,6 +242,13 @@ void cen_context_free(cen_context * c) { delete c; }
 
 llama_context * cen_context_llama(cen_context * c) { return c->llama; }
 
+void cen_set_threads(cen_context * c, int32_t n_threads) {
+    llama_set_n_threads(c->llama, n_threads, n_threads);
+    if (c->unembedding != nullptr) {
+        c->unembedding->set_threads(n_threads);
+    }
+}
+
 void cen_context_abort(cen_context * c) { c->abort.store(true); }
 
 void cen_capture(cen_context * c, const char * tensor) { c->capture = tensor != nullptr ? tensor : ""; }

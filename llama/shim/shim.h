@@ -80,6 +80,8 @@ void                       cen_context_free(cen_context * c);
 struct llama_context *     cen_context_llama(cen_context * c);
 // Stops a decode that runs on another thread. cen_decode clears it at its start.
 void cen_context_abort(cen_context * c);
+// Has so many of the context's threads compute from the next batch on.
+void cen_set_threads(cen_context * c, int32_t n_threads);
 // Returns llama_decode's code; a negative one, and 2 (aborted), with *err set. Every row has one sequence. The rows are
 // tokens or, if token is NULL, hidden states.
 int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const float * hidden, const int32_t * pos,

@@ -38,6 +38,8 @@ Unembedding::Unembedding(const llama_model * m, ggml_threadpool * threads, int32
     sched.reset(ggml_backend_sched_new(order, nullptr, static_cast<int>(backends.size()), GGML_DEFAULT_GRAPH_SIZE, false, true));
 }
 
+void Unembedding::set_threads(int32_t n_threads) { ggml_backend_cpu_set_n_threads(backends.back().get(), n_threads); }
+
 void Unembedding::run(int32_t n, const float * rows, const Adapters & adapters, float * logits) {
     const size_t           nodes = 8 + 5 * adapters.size();
     const ggml_init_params init{ ggml_tensor_overhead() * nodes + ggml_graph_overhead_custom(nodes, false), nullptr, true };

@@ -20,6 +20,8 @@ public:
     // Throws if the model has no output matrix. threads are the caller's; abort, asked with data, ends a multiplication.
     Unembedding(const llama_model * model, ggml_threadpool * threads, int32_t n_threads, ggml_abort_callback abort, void * data);
 
+    void set_threads(int32_t n_threads);
+
     // Multiplies n rows, as they are after the last norm, and writes n × vocabulary logits. Throws if it cannot.
     void run(int32_t n, const float * rows, const Adapters & adapters, float * logits);
 

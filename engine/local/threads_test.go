@@ -1,0 +1,70 @@
+package local
+
+import (
+	"testing"
+	"time"
+)
+
+func TestThereAreAsManyThreadsAsOthersLeaveProcessors(t *testing.T) {
+	type second struct {
+		others float64 // processors that other programs use
+		own    float64
+		want   int
+	}
+	for name, c := range map[string]struct {
+		processors, most int
+		seconds          []second
+	}{
+		"alone":                                {2, 2, []second{{0, 2, 2}, {0, 0, 2}, {0, 1, 2}}},
+		"a browser draws":                      {2, 2, []second{{0.5, 1.5, 2}, {0.3, 1.7, 2}}},
+		"two that want all":                    {2, 2, []second{{1, 1, 1}, {1, 1, 1}, {0.1, 1, 2}}},
+		"others have all":                      {2, 2, []second{{2, 0, 1}, {1, 1, 1}, {0, 1, 2}}},
+		"between giving up and coming back":    {2, 2, []second{{0.5, 1, 2}, {0.7, 1, 1}, {0.5, 1, 1}, {0.3, 1, 2}}},
+		"one of many":                          {8, 8, []second{{1, 7, 7}, {3.2, 4, 5}, {0, 5, 8}}},
+		"two threads of a core":                {8, 4, []second{{2, 4, 4}, {4, 4, 4}, {6, 2, 2}, {1, 2, 4}}},
+		"own time that is counted a tick late": {2, 2, []second{{-0.02, 2, 2}}},
+		"a single processor":                   {1, 1, []second{{1, 0, 1}}},
+	} {
+		u, at := usage{processors: c.processors, busy: time.Hour, own: time.Minute}, time.Now()
+		th := &threads{most: c.most, now: c.most}
+		th.take(u, at)
+		if th.now != c.most {
+			t.Errorf("%s: %d threads before anything is known, want %d", name, th.now, c.most)
+		}
+		for i, s := range c.seconds {
+			u.busy += seconds(s.others + s.own)
+			u.own += seconds(s.own)
+			at = at.Add(time.Second)
+			if th.take(u, at); th.now != s.want {
+				t.Errorf("%s: %d threads after second %d, want %d", name, th.now, i, s.want)
+			}
+		}
+	}
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// What others did while the lid was closed, or a model rested for an hour, says nothing of what they do now.
+func TestWhatOthersDidLongAgoSaysNothing(t *testing.T) {
+	at := time.Now()
+	th := &threads{most: 4, now: 4}
+	th.take(usage{processors: 4}, at)
+	th.take(usage{processors: 4, busy: 4 * time.Hour}, at.Add(time.Hour))
+	if th.now != 4 {
+		t.Errorf("%d threads after an hour in which others were busy, want the 4 there were", th.now)
+	}
+	th.take(usage{processors: 4, busy: 4*time.Hour + 2*time.Second}, at.Add(time.Hour+time.Second))
+	if th.now != 2 {
+		t.Errorf("%d threads after a second in which others used 2 of 4 processors, want 2", th.now)
+	}
+	th.take(usage{processors: 2, busy: 5 * time.Hour}, at.Add(time.Hour+2*time.Second))
+	if th.now != 2 {
+		t.Errorf("%d threads when processors were taken away, want no conclusion from the sums of others", th.now)
+	}
+}
+
+func TestThreadsThatAreGivenStay(t *testing.T) {
+	if th := newThreads(3, 3); th != nil {
+		t.Errorf("got %+v, want that nobody changes what was said", th)
+	}
+}
