@@ -22,6 +22,7 @@ type usage struct {
 	processors int           // that this program may use
 	busy       time.Duration // of those, by all programs
 	own        time.Duration // by this program, on whatever processor
+	waiting    int           // threads of any program that run or want to at this moment, but for the asking one
 }
 
 // threads is how many threads compute, in view of what other programs do.
@@ -63,7 +64,13 @@ func (t *threads) choose() int {
 func (t *threads) take(u usage, at time.Time) {
 	last, took := t.last, at.Sub(t.at)
 	t.last, t.at = u, at
-	if took > lookBack || u.processors != last.processors {
+	if took > lookBack || u.processors != last.processors { // a moment has to do, if it is plain
+		switch {
+		case u.waiting == 0:
+			t.now = t.most
+		case u.waiting >= u.processors:
+			t.now = 1
+		}
 		return
 	}
 	others := max(u.busy-last.busy-(u.own-last.own), 0)

@@ -26,12 +26,29 @@ func used() (u usage, err error) {
 	if u.processors, u.busy, err = busy(stat, mine.IsSet); err != nil {
 		return u, err
 	}
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return u, err
+	}
+	if u.waiting, err = waiting(load); err != nil {
+		return u, err
+	}
 	var r unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &r); err != nil {
 		return u, fmt.Errorf("ask for this program's time: %w", err)
 	}
 	u.own = time.Duration(r.Utime.Nano() + r.Stime.Nano())
 	return u, nil
+}
+
+// waiting is how many threads run or want to by /proc/loadavg (proc_loadavg(5)), but for the one that has read it.
+func waiting(load []byte) (int, error) {
+	var one, five, fifteen float64
+	var running, all int
+	if _, err := fmt.Sscanf(string(load), "%f %f %f %d/%d", &one, &five, &fifteen, &running, &all); err != nil {
+		return 0, fmt.Errorf("/proc/loadavg has %q: %w", load, err)
+	}
+	return max(running-1, 0), nil
 }
 
 // busy sums up how long some processors were not idle, by /proc/stat (proc_stat(5)): cpuN and the times as user, nice, system,

@@ -51,6 +51,18 @@ func TestProcessorsTimeIsReadAsLinuxWritesIt(t *testing.T) {
 	}
 }
 
+func TestThreadsThatWaitAreReadAsLinuxWritesIt(t *testing.T) {
+	const load = "0.42 1.30 2.07 3/92 12345\n"
+	if n, err := waiting([]byte(load)); n != 2 || err != nil {
+		t.Errorf("got %d, %v, want the other 2", n, err)
+	}
+	for _, bad := range []string{"", "0.42 1.30 2.07", "0.42 1.30 2.07 x/92 1", "0.42 1.30 2.07 3"} {
+		if n, err := waiting([]byte(bad)); err == nil {
+			t.Errorf("%q: got %d, want an error", bad, n)
+		}
+	}
+}
+
 // TestAModelLeavesProcessorsToOtherPrograms has other programs use all processors.
 func TestAModelLeavesProcessorsToOtherPrograms(t *testing.T) {
 	if runtime.NumCPU() < 2 {

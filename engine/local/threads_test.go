@@ -49,7 +49,7 @@ func TestWhatOthersDidLongAgoSaysNothing(t *testing.T) {
 	at := time.Now()
 	th := &threads{most: 4, now: 4}
 	th.take(usage{processors: 4}, at)
-	th.take(usage{processors: 4, busy: 4 * time.Hour}, at.Add(time.Hour))
+	th.take(usage{processors: 4, busy: 4 * time.Hour, waiting: 1}, at.Add(time.Hour))
 	if th.now != 4 {
 		t.Errorf("%d threads after an hour in which others were busy, want the 4 there were", th.now)
 	}
@@ -57,9 +57,21 @@ func TestWhatOthersDidLongAgoSaysNothing(t *testing.T) {
 	if th.now != 2 {
 		t.Errorf("%d threads after a second in which others used 2 of 4 processors, want 2", th.now)
 	}
-	th.take(usage{processors: 2, busy: 5 * time.Hour}, at.Add(time.Hour+2*time.Second))
+	th.take(usage{processors: 2, busy: 5 * time.Hour, waiting: 1}, at.Add(time.Hour+2*time.Second))
 	if th.now != 2 {
 		t.Errorf("%d threads when processors were taken away, want no conclusion from the sums of others", th.now)
+	}
+}
+
+// An answer that begins after a rest should not have to wait for others for the whole of its prompt.
+func TestAfterARestAMomentDecides(t *testing.T) {
+	at := time.Now()
+	th := &threads{most: 4, now: 4}
+	for i, c := range []struct{ waiting, want int }{{4, 1}, {3, 1}, {0, 4}, {3, 4}, {9, 1}} {
+		th.take(usage{processors: 4, waiting: c.waiting}, at.Add(time.Duration(i)*time.Hour))
+		if th.now != c.want {
+			t.Errorf("rest %d: %d threads while %d of others run or want to, want %d", i, th.now, c.waiting, c.want)
+		}
 	}
 }
 
