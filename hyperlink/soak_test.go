@@ -82,12 +82,15 @@ func TestSoak(t *testing.T) {
 	}
 	// Memory is compared from before the first machine leaves: what one that has left keeps is taken soon, and no more then.
 	time.Sleep(min(duration/4, 10*time.Second))
-	before, goroutines := residentSet(), runtime.NumGoroutine()
+	before, goBefore := residentSet()
+	goroutines := runtime.NumGoroutine()
 	wg.Go(func() { b.march(ctx, c) })
 	<-ctx.Done()
 	wg.Wait()
-	after, now := residentSet(), runtime.NumGoroutine()
-	t.Logf("%d answers, %d failed, %d machines left and came back; resident %d MiB, then %d; %d goroutines, then %d", answers.Load(), failed.Load(), b.marched, before>>20, after>>20, goroutines, now)
+	after, goAfter := residentSet()
+	now := runtime.NumGoroutine()
+	t.Logf("%d answers, %d failed, %d machines left and came back; resident %d MiB, %d of them Go's, then %d and %d; %d goroutines, then %d",
+		answers.Load(), failed.Load(), b.marched, before>>20, goBefore>>20, after>>20, goAfter>>20, goroutines, now)
 	if answers.Load() == 0 || b.marched == 0 {
 		t.Errorf("%d answers and %d machines that left: nothing was soaked", answers.Load(), b.marched)
 	}
@@ -119,15 +122,18 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// residentSet is the memory of the process, less what the garbage collector could give back.
-func residentSet() int64 {
+// residentSet is the memory of the process, less what the garbage collector could give back, and how much of it Go has: the
+// rest is llama.cpp's.
+func residentSet() (all, gos int64) {
 	debug.FreeOSMemory()
 	b, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
-		return 0
+		return 0, 0
 	}
 	pages, _ := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
-	return pages * int64(os.Getpagesize())
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return pages * int64(os.Getpagesize()), int64(m.Sys - m.HeapReleased)
 }
 
 // barracks is machines that leave and come back.
