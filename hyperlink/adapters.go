@@ -86,7 +86,7 @@ func (c *Chain) spread(ctx context.Context, set wire.AdapterSet, parts [][]wire.
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, adapterFor)
 	defer cancel()
-	all := setsOf(&wire.HLPlan{Adapters: after.sets})
+	all := setsOf(after.sets)
 	err := c.adaptAll(ctx, machines, all)
 	if err != nil {
 		c.mu.Lock()

@@ -119,50 +119,6 @@ type Chain struct {
 	doubted    map[centram.PeerID]centram.PeerID // whose output was another input by the word of the next; and which one that was
 }
 
-// remote is a stage on another machine.
-type remote struct {
-	stage uint16
-	epoch uint32 // of the plan that it was given
-	id    centram.PeerID
-	// along says of a standby that it is given what the stage is given. Else it has nothing in its cache.
-	along bool
-	peer  *p2p.Peer
-	x     *p2p.Exchange
-	ready *wire.HLReady
-
-	readies chan *wire.HLReady // further ones, of adapters
-	gone    chan struct{}      // closed when nothing more comes from it
-
-	mu   sync.Mutex // guards the following
-	took recent
-	seq  uint32 // of the last frame that it has computed
-
-	closed *wire.HLClose // what it has done, by its own account
-}
-
-// done is the last frame that it has computed.
-func (r *remote) done() uint32 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.seq
-}
-
-// lost says whether nothing more comes from it.
-func (r *remote) lost() bool {
-	select {
-	case <-r.gone:
-		return true
-	default:
-		return false
-	}
-}
-
-func (r *remote) over() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.closed != nil
-}
-
 // Open puts the chain together: every machine loads its layers, and the chain is there when all are ready. ctx is for that
 // alone.
 func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
@@ -325,21 +281,6 @@ func (c *Chain) plan(stage uint16, id centram.PeerID, epoch uint32, standby bool
 		q.Parts = sets.parts[stage]
 	}
 	return q
-}
-
-// takes reads a machine's answer to the plan.
-func (r *remote) takes(m wire.Message, weights wire.Hash) error {
-	switch m := m.(type) {
-	case *wire.HLAccept:
-	case *wire.HLReady:
-		if m.Weights != weights {
-			return centram.Errorf(centram.Unavailable, "it has loaded other weights")
-		}
-		r.ready = m
-	default:
-		return centram.Errorf(centram.Unavailable, "it answered the plan with %s", wire.RowFor(m).Name)
-	}
-	return nil
 }
 
 // listen takes what a stage sends until its part in the chain ends.
@@ -607,8 +548,11 @@ func (c *Chain) Stages() []wire.PlanStage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	stages := slices.Clone(c.stages)
-	for i, r := range c.standbys {
-		stages[i].Standby = r.id
+	for i := range stages {
+		stages[i].Standby = centram.PeerID{} // one that the plan names may be lost
+		if r := c.standbys[uint16(i)]; r != nil {
+			stages[i].Standby = r.id
+		}
 	}
 	return stages
 }

@@ -171,7 +171,7 @@ func (s *seat) extend(q *wire.HLPlan) error {
 	if q.Chain != s.plan.Chain || q.Stage != s.plan.Stage {
 		return &wire.Status{Code: wire.Malformed, Detail: "the plan of another chain"}
 	}
-	ready := &wire.HLReady{Chain: q.Chain, Epoch: q.Epoch, Stage: q.Stage, Weights: s.part.Weights, Adapters: setsOf(q)}
+	ready := &wire.HLReady{Chain: q.Chain, Epoch: q.Epoch, Stage: q.Stage, Weights: s.part.Weights, Adapters: setsOf(q.Adapters)}
 	if err := s.adapt(s.ctx, q); err != nil {
 		s.host.log.Warn("The adapters of a chain are not ready", "peer", s.head.ID().Short(), "err", err)
 		ready.Adapters = wire.Hash{}
@@ -232,9 +232,9 @@ func (s *seat) files(ctx context.Context, set wire.AdapterSet, parts []wire.Hash
 func scaleOf(a wire.AdapterScale) float32 { return float32(float64(a.Scale) / 1e6) }
 
 // setsOf is what a stage says that has all adapters of a plan.
-func setsOf(q *wire.HLPlan) wire.Hash {
+func setsOf(sets []wire.AdapterSet) wire.Hash {
 	var b []byte
-	for _, set := range q.Adapters {
+	for _, set := range sets {
 		id := set.ID()
 		b = append(b, id[:]...)
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/centram/centram"
-	"github.com/centram/centram/p2p/wire"
 )
 
 // A standby has loaded the layers of a stage, and takes its place when it is lost. One that the first plan names computes along
@@ -42,7 +41,7 @@ func (c *Chain) hire(stage uint16) error {
 	c.mu.Lock()
 	resting := len(c.flight) == 0 && time.Since(later(c.pace.last, c.since)) >= restsFor
 	settled := c.standbys[stage] != nil || !resting
-	epoch, sets := c.epoch, setsOf(&wire.HLPlan{Adapters: c.sets.sets})
+	epoch, sets := c.epoch, setsOf(c.sets.sets)
 	if !settled {
 		c.hiring = cancel
 	}
@@ -52,16 +51,19 @@ func (c *Chain) hire(stage uint16) error {
 	}
 	r, err := c.engage(ctx, stage, epoch)
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.hiring = nil
+	changed := c.epoch != epoch || setsOf(c.sets.sets) != sets || ctx.Err() != nil
+	if err == nil && !changed {
+		c.standbys[stage] = r
+	}
+	c.mu.Unlock()
 	switch {
 	case err != nil:
 		return err
-	case c.epoch != epoch || setsOf(&wire.HLPlan{Adapters: c.sets.sets}) != sets || ctx.Err() != nil:
+	case changed:
 		r.x.Close()
 		return centram.Errorf(centram.Conflict, "the chain has changed meanwhile")
 	}
-	c.standbys[stage] = r
 	c.wg.Go(func() { c.listen(r) })
 	c.log.Info("A machine stands by", "peer", r.id.Short(), "stage", stage)
 	return nil

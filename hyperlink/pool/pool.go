@@ -253,8 +253,11 @@ func (p *Pool) serve(ctx context.Context, a hyperlink.Assignment) (_ engine.Stag
 	return &served{stage, p, need}, nil
 }
 
-// makeRoom has what only stands by give way to so much, as far as it has to.
+// makeRoom has what only stands by give way to so much, as far as it has to, and if that helps.
 func (p *Pool) makeRoom(ctx context.Context, need int64) {
+	if need > p.free() {
+		return
+	}
 	for _, s := range p.host.Standing() {
 		share := p.cfg.Share()
 		p.mu.Lock()
