@@ -32,7 +32,7 @@ const (
 	soakSessions = 16
 	soakMachines = 6
 	// growth is how much more memory may be used after machines have come back than before: about what the garbage
-	// collector leaves to chance. Without malloc_trim, twenty machines that come back take 33 MiB and more.
+	// collector and malloc leave to chance. Without malloc_trim, twenty machines that come back take 33 MiB and more.
 	growth = 24 << 20
 	// most is twice what the sessions and the machines need. More is what tests before this one have left behind.
 	most = 160 << 20
@@ -85,7 +85,15 @@ func TestSoak(t *testing.T) {
 	before, goBefore := residentSet()
 	goroutines := runtime.NumGoroutine()
 	wg.Go(func() { b.march(ctx, c) })
-	<-ctx.Done()
+	for tenth := time.NewTicker(duration / 10); ctx.Err() == nil; {
+		select {
+		case <-tenth.C:
+			all, gos := residentSet()
+			t.Logf("resident %d MiB, %d of them Go's", all>>20, gos>>20)
+		case <-ctx.Done():
+			tenth.Stop()
+		}
+	}
 	wg.Wait()
 	after, goAfter := residentSet()
 	now := runtime.NumGoroutine()

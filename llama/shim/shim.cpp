@@ -61,6 +61,11 @@ std::string & cen::logged_errors() {
 }
 
 void cen_init(cen_log_sink sink) {
+#ifdef __GLIBC__
+    // glibc raises this by itself, up to 32 MiB, to the size of any larger block that is freed. From then on caches come from
+    // its arenas, among small blocks that stay, and what a context that has left had can't all be given back.
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+#endif
     log_sink = sink;
     llama_log_set(on_log, nullptr);
     common_log_set_verbosity_thold(-1); // common prints to stderr by itself; what matters there is thrown
@@ -123,8 +128,7 @@ llama_model * cen_model_load(const char ** paths, size_t n_paths, cen_model_para
 void cen_model_free(llama_model * model) {
     llama_model_free(model);
 #ifdef __GLIBC__
-    // glibc keeps what is freed for the thread's next need: blocks below its mmap threshold, which the first large ones that
-    // are freed raise to 32 MiB, come from one of eight arenas a core. So each came to hold as much as a model that has left.
+    // What is below the threshold comes from one of eight arenas a core, and each keeps what is freed for its next need.
     malloc_trim(0);
 #endif
 }
