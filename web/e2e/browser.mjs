@@ -80,14 +80,15 @@ export async function accessible(page, what) {
   await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'no-preference' });
 }
 
-// noSideways fails if anything makes the page wider than the window, also when it has settled.
+// noSideways fails if anything is wider than the window, or than the sidebar that it is in, also when it has settled.
 export async function noSideways(page, what) {
   let wide, width, out;
   for (let attempt = 0; attempt < 20; attempt++) {
     [wide, width] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     out = await page.evaluate(() => {
-      const fits = (e) => e.getBoundingClientRect().right <= innerWidth + 1 || e.closest('pre, .table, .unseen, [popover]');
-      return [...document.querySelectorAll('main *, dialog[open] *')].filter((e) => !fits(e)).map((e) => e.outerHTML.slice(0, 120));
+      const end = (e) => e.closest('aside')?.getBoundingClientRect().right ?? innerWidth;
+      const fits = (e) => e.getBoundingClientRect().right <= end(e) + 1 || e.closest('pre, .table, .unseen, [popover]');
+      return [...document.querySelectorAll('aside *, main *, dialog[open] *')].filter((e) => !fits(e)).map((e) => e.outerHTML.slice(0, 120));
     });
     if (wide <= width && !out.length) return;
     await page.waitForTimeout(100);

@@ -175,6 +175,7 @@ export const detra = {
     await page.getByLabel('Language').selectOption('de');
     await page.getByRole('dialog', { name: 'Einstellungen' }).waitFor();
     assert.equal(await page.getAttribute('html', 'lang'), 'de');
+    await noSideways(page, 'the page with longer words');
     await page.getByLabel('Sprache').selectOption('');
     await page.getByRole('dialog', { name: 'Settings' }).waitFor();
     await page.keyboard.press('Escape');
