@@ -13,8 +13,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/centram/centram"
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 )
 
 // readFile takes over what the file says. That there is none is no error.
@@ -163,7 +165,13 @@ func WriteKey(path, name, value string) error {
 		return centram.Errorf(centram.Conflict, "%s sets %s in a way that only a person can change.", path, name).
 			WithHint("Edit the file: %s", line)
 	}
-	return writeAtomically(path, text)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("make the directory of the settings: %w", err)
+	}
+	if err := atomicfile.Write(path, 0o600, []byte(text)); err != nil {
+		return fmt.Errorf("write the settings: %w", err)
+	}
+	return nil
 }
 
 // replaceLine puts line where text sets the key, or at the end.
@@ -185,24 +193,4 @@ func replaceLine(text, key, line string) string {
 		end = max(end, len(text))
 	}
 	return text[:at[0]] + line + text[end:]
-}
-
-func writeAtomically(path, text string) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the directory of the settings: %w", err)
-	}
-	f, err := os.CreateTemp(dir, ".config-") // its mode is 0600
-	if err != nil {
-		return fmt.Errorf("write the settings: %w", err)
-	}
-	defer os.Remove(f.Name()) // after the rename there is none
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write the settings: %w", err)
-	}
-	return nil
 }

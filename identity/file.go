@@ -15,8 +15,10 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
-	"github.com/centram/centram"
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 )
 
 const (
@@ -224,7 +226,10 @@ func Write(path string, id *Identity, passphrase string) error {
 	if err != nil {
 		return fmt.Errorf("write the identity: %w", err)
 	}
-	return syncFolder(filepath.Dir(path))
+	if err := atomicfile.SyncFolder(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("write the identity: %w", err)
+	}
+	return nil
 }
 
 func taken(path string) error {
@@ -266,17 +271,4 @@ func seal(k *keys, passphrase string) (string, error) {
 		return "", err
 	}
 	return out.String(), nil
-}
-
-// syncFolder makes a new name survive a power cut.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("write the identity: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && runtime.GOOS != "windows" {
-		return fmt.Errorf("write the identity: %w", err)
-	}
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 )
 
 // KeepAdapter adds an adapter as AddAdapter does, but a copy of its file that lies where AdapterPath says, so that the file may
@@ -29,7 +30,9 @@ func (l *Library) KeepAdapter(ctx context.Context, d AdapterDraft) (Adapter, err
 	have, err := os.ReadFile(path)
 	switch {
 	case err != nil:
-		err = writeWhole(path, b)
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			err = atomicfile.Write(path, 0o600, b)
+		}
 	case !bytes.Equal(have, b):
 		err = centram.Errorf(centram.Conflict, "%s is there already", path)
 	}

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+
+	"github.com/centram/centram/atomicfile"
 )
 
 // BuiltIn is a model that comes with the program. It is written out, as what runs models wants a file.
@@ -57,7 +59,10 @@ func (l *Library) dropForeign(ctx context.Context) error {
 func (l *Library) unpackOne(ctx context.Context, b BuiltIn) error {
 	path := l.builtIn(b)
 	if have, err := os.ReadFile(path); err != nil || !bytes.Equal(have, b.GGUF) {
-		if err := writeWhole(path, b.GGUF); err != nil {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		if err := atomicfile.Write(path, 0o600, b.GGUF); err != nil {
 			return err
 		}
 	}
@@ -94,26 +99,4 @@ func (l *Library) isBuiltIn(path string) bool {
 		}
 	}
 	return false
-}
-
-// writeWhole writes a file so that nobody ever sees a part of it.
-func writeWhole(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".*.part")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }

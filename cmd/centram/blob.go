@@ -14,9 +14,11 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/centram/centram"
-	"github.com/centram/centram/server"
 	"github.com/spf13/cobra"
+
+	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
+	"github.com/centram/centram/server"
 )
 
 func (a *app) blobCommand() *cobra.Command {
@@ -186,23 +188,20 @@ func copyBlob(b server.FetchedBlob, to string) error {
 		return err
 	}
 	defer from.Close()
-	tmp, err := os.CreateTemp(filepath.Dir(to), ".centram-*")
-	if err != nil {
-		return centram.Errorf(centram.Invalid, "%s cannot be written: %w", to, err).WithHint("Choose another file: centram blob get %s -o FILE", b.Hash)
-	}
-	defer os.Remove(tmp.Name()) // after the rename there is none
 	sum := sha256.New()
-	_, err = io.Copy(io.MultiWriter(tmp, sum), io.NewSectionReader(from, b.Offset, b.Size)) // it may be a range of the file
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return fmt.Errorf("copy the blob: %w", err)
+	err = atomicfile.WriteFunc(to, 0o644, func(out *os.File) error {
+		if _, err := io.Copy(io.MultiWriter(out, sum), io.NewSectionReader(from, b.Offset, b.Size)); err != nil { // a range of the file
+			return err
+		}
+		if hex.EncodeToString(sum.Sum(nil)) != b.Hash {
+			return centram.Errorf(centram.Unavailable, "%s is damaged.", b.Path).WithHint("Remove it and fetch it again: centram blob rm %s", b.Hash)
+		}
+		return nil
+	})
+	if _, ours := errors.AsType[*centram.Error](err); err == nil || ours {
+		return err
 	}
-	if hex.EncodeToString(sum.Sum(nil)) != b.Hash {
-		return centram.Errorf(centram.Unavailable, "%s is damaged.", b.Path).WithHint("Remove it and fetch it again: centram blob rm %s", b.Hash)
-	}
-	if err := os.Rename(tmp.Name(), to); err != nil {
-		return fmt.Errorf("copy the blob: %w", err)
-	}
-	return nil
+	return centram.Errorf(centram.Invalid, "the blob cannot be copied to %s: %w", to, err).WithHint("Choose another file: centram blob get %s -o FILE", b.Hash)
 }
 
 func (a *app) blobRemoveCommand() *cobra.Command {

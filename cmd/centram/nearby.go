@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 	"github.com/centram/centram/models"
 	"github.com/centram/centram/models/download"
 	"github.com/centram/centram/p2p/transfer"
@@ -95,24 +95,14 @@ func (n *network) place(hash wire.Hash, path string, others bool) error {
 }
 
 // copyFile copies a file whole or not at all.
-func copyFile(from, to string) (err error) {
+func copyFile(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(to), ".*.new")
-	if err != nil {
+	return atomicfile.WriteFunc(to, 0o644, func(out *os.File) error {
+		_, err := io.Copy(out, in)
 		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(out.Name()))
-		}
-	}()
-	_, err = io.Copy(out, in)
-	if err = errors.Join(err, out.Chmod(0o644), out.Sync(), out.Close()); err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), to)
+	})
 }

@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -21,11 +20,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/p2p/blob"
 	"github.com/centram/centram/p2p/wire"
-	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -59,7 +60,7 @@ func New(cfg Config) (*Store, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of layers: %w", err)
 	}
-	stale, _ := filepath.Glob(filepath.Join(cfg.Dir, "*.tmp"))
+	stale, _ := filepath.Glob(filepath.Join(cfg.Dir, atomicfile.TempPattern))
 	for _, f := range stale {
 		os.Remove(f)
 	}
@@ -322,25 +323,11 @@ func (s *Store) fetch(ctx context.Context, r *gguf.Recipe, progress func(have, o
 	return fetched, g.Wait()
 }
 
-// write makes the file. It has its name only when it is whole and on the disk.
-func (s *Store) write(r *gguf.Recipe, path string) (err error) {
-	f, err := os.CreateTemp(s.cfg.Dir, "*.tmp")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	err = r.Write(f, func(hash [32]byte, _ int64) (io.ReadCloser, error) { return s.cfg.Blobs.Open(hash) })
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+// write makes the file.
+func (s *Store) write(r *gguf.Recipe, path string) error {
+	return atomicfile.WriteFunc(path, 0o600, func(f *os.File) error {
+		return r.Write(f, func(hash [32]byte, _ int64) (io.ReadCloser, error) { return s.cfg.Blobs.Open(hash) })
+	})
 }
 
 // exchange has the file give away the tensors that were fetched for it, so that the disk does not hold them twice.

@@ -1,7 +1,6 @@
 package peft
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/hf"
 )
@@ -267,25 +267,10 @@ func (im *importer) write(path, name string) (gguf.AdapterSummary, error) {
 }
 
 // replace puts what write writes in the place of the file at path, or leaves everything as it was.
-func replace(path string, write func(*os.File) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+func replace(path string, write func(*os.File) error) error {
+	err := atomicfile.WriteFunc(path, 0o644, write)
+	if _, ours := errors.AsType[*centram.Error](err); err == nil || ours {
+		return err
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if err := write(f); err != nil {
-		if _, ours := errors.AsType[*centram.Error](err); ours {
-			return err
-		}
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := cmp.Or(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(f.Name(), path)
+	return fmt.Errorf("write %s: %w", path, err)
 }

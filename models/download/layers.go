@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 	"github.com/centram/centram/gguf"
 	"github.com/centram/centram/models/hub"
 )
@@ -142,21 +143,9 @@ func (t *fetch) ranges(ctx context.Context, want spans) error {
 }
 
 // replace writes a file whole or not at all.
-func replace(path string, content func(io.Writer) error) (err error) {
+func replace(path string, content func(io.Writer) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return explain(err)
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".*.new")
-	if err != nil {
-		return explain(err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-		}
-	}()
-	if err := errors.Join(content(tmp), tmp.Chmod(0o644), tmp.Sync(), tmp.Close()); err != nil {
-		return explain(err)
-	}
-	return explain(os.Rename(tmp.Name(), path))
+	return explain(atomicfile.WriteFunc(path, 0o644, func(f *os.File) error { return content(f) }))
 }

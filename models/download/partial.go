@@ -2,7 +2,6 @@ package download
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 )
 
 const (
@@ -215,7 +215,7 @@ func (p *partial) finish(path string) error {
 	if err != nil {
 		return errors.Join(explain(err), p.close())
 	}
-	return errors.Join(os.Remove(p.base+journalExt), p.journal.Close(), p.data.Close(), syncFolder(filepath.Dir(path)))
+	return errors.Join(os.Remove(p.base+journalExt), p.journal.Close(), p.data.Close(), atomicfile.SyncFolder(filepath.Dir(path)))
 }
 
 // close keeps what is here for the next time.
@@ -247,16 +247,4 @@ func Discard(dir, sha256 string) error {
 		err = nil
 	}
 	return errors.Join(err, os.Remove(f.Name()))
-}
-
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", dir, err)
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
-		return fmt.Errorf("force %s to the disk: %w", dir, err)
-	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 )
 
 // load reads the downloads that there are. What cannot be read is left, and said so.
@@ -70,11 +71,7 @@ func (q *Queue) save(j Job) error {
 	if err != nil {
 		return fmt.Errorf("encode the download: %w", err)
 	}
-	tmp := q.path(j) + ".new"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return explain(errors.Join(err, os.Remove(tmp)))
-	}
-	return explain(os.Rename(tmp, q.path(j)))
+	return explain(atomicfile.Write(q.path(j), 0o600, b))
 }
 
 // forget removes what save has written.

@@ -4,24 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 )
 
 // writeFile writes a file whole or not at all, and forces it to the disk.
-func writeFile(path string, b []byte) error {
-	tmp, err := writeTmp(filepath.Dir(path), b)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp)
-	if err := os.Rename(tmp, path); err != nil {
-		return explain(err)
-	}
-	return syncFolder(filepath.Dir(path))
-}
+func writeFile(path string, b []byte) error { return explain(atomicfile.Write(path, 0o600, b)) }
 
 // writeTmp writes a file that has no name of its own yet, forces it to the disk, and returns the name that it has.
 func writeTmp(dir string, b []byte) (string, error) {
@@ -80,16 +70,6 @@ func (b *batch) discard() {
 	for _, tmp := range b.tmps {
 		_ = os.Remove(tmp) // what stays is removed at the next start
 	}
-}
-
-// syncFolder makes new names survive a power cut.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // setLength makes f n bytes long, and takes the room for them where the file system can.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 	"github.com/centram/centram/p2p/wire"
 )
 
@@ -194,7 +195,7 @@ func (s *Store) keep(list []linked) error {
 			return err
 		}
 	}
-	return syncFolder(s.Dir)
+	return atomicfile.SyncFolder(s.Dir)
 }
 
 // relink is a change of where a blob lies.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 	"github.com/centram/centram/p2p/wire"
 )
 
@@ -279,7 +280,7 @@ func (p *Partial) sync() error {
 		return err
 	}
 	p.named = true
-	return syncFolder(p.store.Dir)
+	return atomicfile.SyncFolder(p.store.Dir)
 }
 
 // Complete makes it a blob of the Store, which closes the Partial. With all chunks the hash of the whole is right; those

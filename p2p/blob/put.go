@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 	"github.com/centram/centram/p2p/wire"
 )
 
@@ -64,7 +65,7 @@ func (s *Store) commit(m *wire.Manifest, from string, then func() error) error {
 	if err := s.name(m, from, manifest, then); err != nil {
 		return err
 	}
-	return syncFolder(s.Dir)
+	return atomicfile.SyncFolder(s.Dir)
 }
 
 // name gives a blob and its manifest their names.

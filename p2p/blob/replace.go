@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/centram/centram"
+	"github.com/centram/centram/atomicfile"
 	"github.com/centram/centram/p2p/wire"
 )
 
@@ -96,7 +97,7 @@ func force(path string) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return explain(err)
 	}
-	return syncFolder(filepath.Dir(path))
+	return atomicfile.SyncFolder(filepath.Dir(path))
 }
 
 // compare reads what the file has, and compares it with the blobs.
