@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/centram/centram"
 )
@@ -34,6 +35,11 @@ const piecesCompared = 256
 
 // propose implements proposer.
 func (d *draft) propose(ctx context.Context, wishes []wish) {
+	if busy, queued := d.sched.load(); busy+queued >= len(d.sched.slots) {
+		return // others talk with the draft, for as long as they like
+	}
+	ctx, cancel := context.WithTimeout(ctx, longestGuess)
+	defer cancel()
 	jobs := make([]*job, len(wishes))
 	for i, a := range wishes {
 		jobs[i] = d.begin(ctx, a.text, a.most)
@@ -47,6 +53,9 @@ func (d *draft) propose(ctx context.Context, wishes []wish) {
 		wishes[i].guesses = append(wishes[i].guesses[:0], j.sampler.(*likeliest).picked...)
 	}
 }
+
+// longestGuess is how long all answers wait for guesses at most, should somebody have taken the draft's slots just before.
+const longestGuess = time.Second
 
 // begin has the model go on with a text. It returns nil if the model cannot.
 func (d *draft) begin(ctx context.Context, text []Token, n int) *job {

@@ -97,6 +97,45 @@ func TestADraftReadsATextOnce(t *testing.T) {
 	})
 }
 
+// Somebody may talk with the draft itself, for as long as they like.
+func TestAnAnswerDoesNotWaitForADraftThatOthersTalkWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		target, draft := newOracle(2, 1000), newOracle(1, 1000)
+		target.endless, draft.endless = true, true
+		target.delay, draft.delay = 50*time.Millisecond, 10*time.Millisecond
+		e := drafted(target, draft, 0)
+		defer e.Close()
+		if err := e.Load(t.Context(), "m", 0); err != nil {
+			t.Fatal(err)
+		}
+		e.residents["m"].sched.always = 4
+		e.residents["m"].sched.lookup.proposer = nobody{}
+		var talk sync.WaitGroup
+		defer talk.Wait()
+		last, longest, talking := time.Now(), time.Duration(0), false
+		_, res, err := hear(t.Context(), e, ask("an answer", 500), func(length int) bool {
+			longest, last = max(longest, time.Since(last)), time.Now()
+			if length > 50 && !talking {
+				talking = true
+				talk.Go(func() {
+					r := ask("a long talk", 900)
+					r.Model = "draft"
+					if _, _, err := hear(t.Context(), e, r, nil); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			return false
+		})
+		if err != nil || res.Guesses.Accepted == 0 {
+			t.Fatalf("%d guesses accepted, %v", res.Guesses.Accepted, err)
+		}
+		if longest > 2*longestGuess {
+			t.Errorf("the answer stood still for %v while somebody talked with its draft, want at most %v", longest, 2*longestGuess)
+		}
+	})
+}
+
 func TestADraftIsUsedWhereItPays(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers     int

@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -271,11 +272,24 @@ func (c *Context) SetThreads(n int) {
 	}
 }
 
-// Interrupt makes a Decode that runs on another goroutine return early with an error (on the processor; a GPU finishes).
-func (c *Context) Interrupt() {
-	if c.c != nil {
-		C.cen_context_abort(c.c)
+// Until has compute call Decode or Unembed, and makes it return early with an error when ctx is done (on the processor; a GPU
+// finishes). Then it returns the ctx's.
+func (c *Context) Until(ctx context.Context, compute func() error) error {
+	if c.c == nil {
+		return ErrClosed
 	}
+	C.cen_context_abort(c.c, false)
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		C.cen_context_abort(c.c, true)
+	})
+	err := compute()
+	if !stop() {
+		<-interrupted // or it would end the next one, or touch what Close has freed
+		return ctx.Err()
+	}
+	return err
 }
 
 // Logits returns the logits of row i of the last batch. The slice is llama.cpp's memory: it is valid until the next

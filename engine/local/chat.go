@@ -70,6 +70,9 @@ func request(c engine.Chat) (llama.ChatRequest, error) {
 	for i, msg := range c.Messages {
 		messages[i] = wireMessage{Role: msg.Role, Content: msg.Content, ToolCallID: msg.ToolCallID, Name: msg.Name}
 		for _, call := range msg.ToolCalls {
+			if err := checkDepth("the arguments of a call of "+call.Name, call.Arguments); err != nil { // the template reads them
+				return llama.ChatRequest{}, err
+			}
 			w := wireCall{ID: call.ID, Type: "function"}
 			w.Function.Name, w.Function.Arguments = call.Name, call.Arguments
 			messages[i].ToolCalls = append(messages[i].ToolCalls, w)
@@ -123,6 +126,9 @@ func constrain(r llama.ChatRequest) (llama.ChatRequest, error) {
 }
 
 func parse(p *llama.ChatPrompt, text string, partial bool) (engine.Message, error) {
+	if depth := deepest(text); depth > maxAnswerNesting {
+		return engine.Message{}, centram.Errorf(centram.Invalid, "the answer nests brackets %d deep", depth)
+	}
 	raw, err := p.Parse(text, partial)
 	if err != nil {
 		return engine.Message{}, err

@@ -7,12 +7,14 @@ import (
 	"strings"
 )
 
-// PhysicalCores is the number of threads that pay: two of one core share its vector units.
+// PhysicalCores is the number of threads that pay: two of one core share its vector units, and a container may have less time
+// than processors, which is in GOMAXPROCS.
 func PhysicalCores() int {
-	if n := coresFromSys(); n > 0 {
-		return min(n, runtime.NumCPU())
+	n := min(runtime.NumCPU(), runtime.GOMAXPROCS(0))
+	if cores := coresFromSys(); cores > 0 {
+		n = min(n, cores)
 	}
-	return runtime.NumCPU()
+	return n
 }
 
 // coresFromSys counts cores by the lists of threads that share one, as Linux tells them. Zero means it does not say.

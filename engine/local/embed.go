@@ -13,6 +13,9 @@ import (
 func (m *Model) Embed(ctx context.Context, inputs [][]engine.Token) ([][]float32, error) {
 	m.embedMu.Lock()
 	defer m.embedMu.Unlock()
+	if m.closed {
+		return nil, centram.Errorf(centram.Unavailable, "the model was just unloaded").WithHint("Try again.")
+	}
 	if m.embed == nil {
 		// Mean pooling wants an input in one micro-batch.
 		size := min(m.cfg.BatchSize, m.info.Context)
@@ -49,7 +52,7 @@ func (m *Model) Embed(ctx context.Context, inputs [][]engine.Token) ([][]float32
 			b.Add(llama.Token(t), pos, 0, true)
 		}
 		m.embedThreads.set(m.embed)
-		if err := m.unlessLost(m.embed.Decode(&b)); err != nil {
+		if err := m.unlessLost(m.embed.Until(ctx, func() error { return m.embed.Decode(&b) })); err != nil {
 			return nil, fmt.Errorf("embed: %w", err)
 		}
 		v, err := m.embed.SequenceEmbedding(0)

@@ -2,6 +2,7 @@ package local
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/centram/centram"
@@ -13,6 +14,10 @@ const (
 	maxGrammarBytes = 128 << 10
 	maxGrammarRules = 4000
 	maxNesting      = 64
+	maxCopies       = 4 << 20 // of characters, which llama.cpp writes out for each time that a word is repeated
+	mostTimes       = 2000    // beyond which it says no, or takes it for any number (MAX_REPETITION_THRESHOLD)
+
+	maxAnswerNesting = 100 // what a model says is read by recursion too
 )
 
 // checkGrammar bounds a GBNF text.
@@ -35,10 +40,50 @@ func checkGrammar(gbnf string) error {
 			return centram.Errorf(centram.Invalid, "the grammar nests brackets more than %d deep", maxNesting)
 		}
 	}
+	if copies(gbnf) > maxCopies {
+		return centram.Errorf(centram.Invalid, "the grammar repeats long words too often")
+	}
 	if strings.HasPrefix(strings.TrimSpace(gbnf), "%llguidance") {
 		return centram.Errorf(centram.Unsupported, "this build reads GBNF grammars only, not llguidance")
 	}
 	return nil
+}
+
+// copies is how many characters and names the repetitions of a GBNF text may come to, at most.
+func copies(gbnf string) int {
+	sum, item := 0, 1 // the length of what is repeated
+	for i := 0; i < len(gbnf); i++ {
+		switch c := gbnf[i]; {
+		case c == '#':
+			i += max(strings.IndexByte(gbnf[i:], '\n'), 0)
+		case c == '"' || c == '[':
+			end := c
+			if c == '[' {
+				end = ']'
+			}
+			for item = 1; i+1 < len(gbnf) && gbnf[i+1] != end; i++ {
+				if gbnf[i+1] == '\\' {
+					i++
+				}
+				item++
+			}
+			i++
+		case c == '{':
+			inside, _, _ := strings.Cut(gbnf[i+1:], "}")
+			most := 0
+			for n := range strings.FieldsFuncSeq(inside, func(r rune) bool { return r < '0' || r > '9' }) {
+				times, err := strconv.Atoi(n)
+				if err != nil || times > mostTimes {
+					times = mostTimes
+				}
+				most = max(most, times)
+			}
+			sum += most * item
+		case c == ')' || c == '.' || c == '_' || c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z':
+			item = 1
+		}
+	}
+	return sum
 }
 
 // checkNesting bounds JSON text from a client.
@@ -46,9 +91,14 @@ func checkNesting(what string, raw json.RawMessage) error {
 	if len(raw) > maxGrammarBytes {
 		return centram.Errorf(centram.Invalid, "%s has %d bytes, which is more than the %d allowed", what, len(raw), maxGrammarBytes)
 	}
+	return checkDepth(what, string(raw))
+}
+
+// checkDepth bounds how deep brackets nest in JSON text, of whatever length.
+func checkDepth(what, text string) error {
 	depth, quoted := 0, false
-	for i := 0; i < len(raw); i++ {
-		switch c := raw[i]; {
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
 		case quoted && c == '\\':
 			i++
 		case c == '"':
@@ -64,6 +114,29 @@ func checkNesting(what string, raw json.RawMessage) error {
 		}
 	}
 	return nil
+}
+
+// deepest is the most that brackets may nest in any JSON that is part of a text. Where one begins isn't known, so it goes by the
+// deepest of all beginnings: unquoted, quoted and escaped are the depths of those that would have the next byte so.
+func deepest(text string) int {
+	const none = -1
+	unquoted, quoted, escaped, most := 0, none, none, 0
+	for i := range len(text) {
+		u, q, e := unquoted, quoted, none
+		switch text[i] {
+		case '"':
+			u, q = quoted, unquoted
+		case '\\':
+			q, e = none, quoted
+		case '{', '[':
+			u++
+		case '}', ']':
+			u--
+		}
+		unquoted, quoted, escaped = max(u, 0), max(q, escaped), e
+		most = max(most, unquoted)
+	}
+	return most
 }
 
 // keywords are those of JSON schema that a grammar can keep to, or that need no keeping. The others are refused, since to

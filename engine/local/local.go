@@ -44,7 +44,8 @@ type Model struct {
 	lost  sync.Once
 	ended chan struct{} // closed when the file could not be read any more
 
-	embedMu      sync.Mutex // guards the following, which are made at the first use
+	embedMu      sync.Mutex // guards the following, of which embed is made at the first use
+	closed       bool
 	embed        *llama.Context
 	embedThreads *threads
 }
@@ -173,6 +174,7 @@ func loadError(ctx context.Context, path string, err error) error {
 // Close waits for calls under way and frees everything.
 func (m *Model) Close() error {
 	m.embedMu.Lock()
+	m.closed = true
 	if m.embed != nil {
 		m.embed.Close()
 		m.embed = nil
@@ -198,11 +200,7 @@ func (m *Model) Step(ctx context.Context, b engine.Batch) (engine.Output, error)
 		m.batch.Add(llama.Token(r.Token), r.Pos, r.Seq, r.Logits)
 	}
 	m.threads.set(m.ctx)
-	stop := context.AfterFunc(ctx, m.ctx.Interrupt)
-	err := m.ctx.Decode(&m.batch)
-	if !stop() {
-		return engine.Output{}, ctx.Err()
-	}
+	err := m.ctx.Until(ctx, func() error { return m.ctx.Decode(&m.batch) })
 	if errors.Is(err, llama.ErrCacheFull) {
 		return engine.Output{}, centram.Errorf(centram.TooLong, "the KV cache is full: %w", err)
 	}

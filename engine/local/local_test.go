@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -192,6 +193,19 @@ func TestEmbeddingsAreUnitVectorsThatDifferByText(t *testing.T) {
 	}
 }
 
+func TestAModelThatIsClosedMakesNoEmbeddings(t *testing.T) {
+	m, err := Open(t.Context(), generate(t, t.TempDir(), "toy.gguf", gguf.Toy()), Config{Context: 128})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Embed(t.Context(), [][]engine.Token{{1}}); centram.CodeOf(err) != centram.Unavailable {
+		t.Errorf("got %v, want %s", err, centram.Unavailable)
+	}
+}
+
 func TestAJSONAnswerIsJSONAndNothingElse(t *testing.T) {
 	e := newEngine(t, Config{Context: 512, Sequences: 2})
 	schema := `{"type":"object","properties":{"ok":{"type":"boolean"}},"required":["ok"],"additionalProperties":false}`
@@ -218,21 +232,63 @@ func TestAJSONAnswerIsJSONAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestGrammarsAndSchemasThatWouldRunOverTheStackAreRefused(t *testing.T) {
+func TestWhatWouldRunOverTheStackOrNeverEndIsRefused(t *testing.T) {
 	e := newEngine(t, Config{Context: 512, Sequences: 1})
 	deep := strings.Repeat(`{"type":"array","items":`, 5000) + `{}` + strings.Repeat("}", 5000)
+	var doubling strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&doubling, "a%d ::= a%d | a%d\n", i, i+1, i+1)
+	}
+	said := engine.Message{Role: "assistant", ToolCalls: []engine.ToolCall{{Name: "f", Arguments: strings.Repeat("[", 1e6) + strings.Repeat("]", 1e6)}}}
 	for name, r := range map[string]engine.Request{
 		"grammar":  {Text: "x", Grammar: engine.Grammar{GBNF: "root ::= " + strings.Repeat("(", 50_000) + `"a"` + strings.Repeat(")", 50_000)}},
 		"rules":    {Text: "x", Grammar: engine.Grammar{GBNF: strings.Repeat("a ::= b\n", 10_000)}},
 		"schema":   {Chat: &engine.Chat{Messages: []engine.Message{{Role: "user"}}, JSONSchema: []byte(deep)}},
 		"tool":     {Chat: &engine.Chat{Messages: []engine.Message{{Role: "user"}}, Tools: []engine.Tool{{Name: "f", Parameters: []byte(deep)}}}},
 		"keyword":  {Chat: &engine.Chat{Messages: []engine.Message{{Role: "user"}}, JSONSchema: []byte(`{"properties":{"a":{"not":{}}}}`)}},
+		"doubling": {Text: "x", Grammar: engine.Grammar{GBNF: "root ::= a0\n" + doubling.String() + `a60 ::= "x"`}},
+		"copies":   {Text: "x", Grammar: engine.Grammar{GBNF: `root ::= "` + strings.Repeat("x", 100_000) + `"{2000}`}},
+		"call":     {Chat: &engine.Chat{Messages: []engine.Message{{Role: "user"}, said}}},
 		"no rule":  {Text: "x", Grammar: engine.Grammar{GBNF: `root ::= nothing`}},
 		"no regex": {Chat: &engine.Chat{Messages: []engine.Message{{Role: "user"}}, JSONSchema: []byte(`{"type":"string","pattern":"^(a$"}`)}},
 	} {
 		r.Model = "toy"
 		if _, err := e.Generate(t.Context(), r, nil); centram.CodeOf(err) != centram.Invalid {
 			t.Errorf("%s: got %v, want %s", name, err, centram.Invalid)
+		}
+	}
+}
+
+func TestCopiesAreThoseThatAGrammarComesTo(t *testing.T) {
+	for gbnf, want := range map[string]int{
+		`root ::= "ab" | [a-z]+`:             0,
+		`root ::= "abc"{7}`:                  28, // with the end of the literal
+		`root ::= [^"\]{]{1,3} "{9}" x{,2}`:  5*3 + 2,
+		`root ::= ("abc" x){5}`:              5,
+		`root ::= x{1,99999999999999999999}`: 2000,
+		`root ::= "a{2000}`:                  0,
+		"root ::= x # \"{3}\nx ::= y{3}":     3,
+		`root ::= x{`:                        0,
+	} {
+		if got := copies(gbnf); got != want {
+			t.Errorf("%s: got %d, want %d", gbnf, got, want)
+		}
+	}
+}
+
+func TestTheDepthOfAnAnswerIsThatOfAnyJSONInIt(t *testing.T) {
+	for text, want := range map[string]int{
+		"":                               0,
+		"It isn't \" [much]":             1,
+		`<tool_call>{"a": [1, {"b":2}]}`: 3,
+		`he said " {"a":"[[[[\"[["}`:     4, // what could be, if the first sign began a string
+		`{"a":"]]]]"} {"b": [[`:          3,
+		`["]",["]",["]",["]",[`:          5,
+		`\"[`:                            1,
+		"]]]][[":                         2,
+	} {
+		if got := deepest(text); got != want {
+			t.Errorf("%s: got %d, want %d", text, got, want)
 		}
 	}
 }

@@ -15,7 +15,7 @@ func (t *Text) NewSampler(cfg engine.SamplerConfig) (engine.Sampler, error) {
 		FrequencyPenalty: cfg.FrequencyPenalty, PresencePenalty: cfg.PresencePenalty, PenaltyLastN: cfg.RepeatLastN,
 		Seed: rand.Uint32(),
 	}
-	if c.PenaltyLastN < 0 {
+	if c.PenaltyLastN < 0 || c.PenaltyLastN > t.context { // llama.cpp makes room for as many as it is told
 		c.PenaltyLastN = t.context
 	}
 	if cfg.Seed != nil {

@@ -86,12 +86,8 @@ func (s *Stage) Run(ctx context.Context, b engine.StageBatch) (engine.StageOutpu
 		s.batch.Yield = llama.Normed
 	}
 	s.threads.set(s.ctx)
-	stop := context.AfterFunc(ctx, s.ctx.Interrupt)
-	err := s.ctx.Decode(&s.batch)
+	err := s.ctx.Until(ctx, func() error { return s.ctx.Decode(&s.batch) })
 	s.batch.Hidden = nil // the caller's
-	if !stop() {
-		return engine.StageOutput{}, ctx.Err()
-	}
 	if errors.Is(err, llama.ErrCacheFull) {
 		return engine.StageOutput{}, centram.Errorf(centram.TooLong, "the KV cache is full: %w", err)
 	}
@@ -128,11 +124,11 @@ func (s *Stage) Unembed(ctx context.Context, b engine.StageBatch) (engine.StageO
 	if err := s.begin(b); err != nil {
 		return engine.StageOutput{}, err
 	}
-	stop := context.AfterFunc(ctx, s.ctx.Interrupt)
-	all, err := s.ctx.Unembed(&s.batch, b.Hidden)
-	if !stop() {
-		return engine.StageOutput{}, ctx.Err()
-	}
+	var all []float32
+	err := s.ctx.Until(ctx, func() (err error) {
+		all, err = s.ctx.Unembed(&s.batch, b.Hidden)
+		return err
+	})
 	if err != nil {
 		return engine.StageOutput{}, err
 	}

@@ -64,7 +64,9 @@ func (t *threads) choose() int {
 func (t *threads) take(u usage, at time.Time) {
 	last, took := t.last, at.Sub(t.at)
 	t.last, t.at = u, at
-	if took > lookBack || u.processors != last.processors { // a moment has to do, if it is plain
+	// After a rest a moment has to do, if it is plain. After a long step it would be of our own threads, which still wait.
+	rested := took > lookBack && u.own-last.own < took/2
+	if rested || u.processors != last.processors {
 		switch {
 		case u.waiting == 0:
 			t.now = t.most

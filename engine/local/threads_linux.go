@@ -26,6 +26,9 @@ func used() (u usage, err error) {
 	if u.processors, u.busy, err = busy(stat, mine.IsSet); err != nil {
 		return u, err
 	}
+	if u.processors != mine.Count() { // in some containers they are numbered from zero there, and not for the affinity
+		return u, fmt.Errorf("/proc/stat has %d of the %d processors that this program may use", u.processors, mine.Count())
+	}
 	load, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return u, err

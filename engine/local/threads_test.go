@@ -80,3 +80,19 @@ func TestThreadsThatAreGivenStay(t *testing.T) {
 		t.Errorf("got %+v, want that nobody changes what was said", th)
 	}
 }
+
+// A step of a long prompt takes longer than a rest; just after it our own threads still wait for each other.
+func TestALongStepIsNoRest(t *testing.T) {
+	at := time.Now()
+	th := &threads{most: 2, now: 2}
+	u := usage{processors: 2, busy: time.Hour, own: time.Minute}
+	th.take(u, at)
+	u.busy, u.own, u.waiting = u.busy+seconds(12), u.own+seconds(12), 2
+	if th.take(u, at.Add(6*time.Second)); th.now != 2 {
+		t.Errorf("%d threads after a step of six seconds in which nobody else did anything, want 2", th.now)
+	}
+	u.busy, u.own = u.busy+seconds(12), u.own+seconds(6)
+	if th.take(u, at.Add(12*time.Second)); th.now != 1 {
+		t.Errorf("%d threads after a step of six seconds in which others used one of 2 processors, want 1", th.now)
+	}
+}

@@ -6,6 +6,7 @@
 #include "guard.h"
 
 #include "common.h"
+#include "llama-grammar.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +18,54 @@ struct free_sampler {
     void operator()(llama_sampler * s) const { llama_sampler_free(s); }
 };
 using sampler_ptr = std::unique_ptr<llama_sampler, free_sampler>;
+
+// How many elements llama.cpp looks at when it asks whether a rule can begin with itself. It goes into each rule that may come
+// first as often as one is named, which doubles with every rule that names another twice, and nothing could interrupt it.
+class LeftRecursion {
+    const llama_grammar_rules & rules;
+    std::vector<double>         cost;
+    std::vector<bool>           may_be_empty;
+
+    static bool ends(const llama_grammar_element & e) { return e.type == LLAMA_GRETYPE_END || e.type == LLAMA_GRETYPE_ALT; }
+
+    double of(size_t rule) {
+        if (cost[rule] > 0) {
+            return cost[rule];
+        }
+        cost[rule]   = static_cast<double>(rules[rule].size()); // of one within itself, at which llama.cpp ends
+        double sum   = cost[rule];
+        bool   first = true;
+        for (const llama_grammar_element & e : rules[rule]) {
+            const bool named = e.type == LLAMA_GRETYPE_RULE_REF;
+            if (named && first) {
+                sum += of(e.value);
+            }
+            first = ends(e) || (named && first && may_be_empty[e.value]);
+        }
+        return cost[rule] = sum;
+    }
+
+  public:
+    explicit LeftRecursion(const llama_grammar_rules & r) : rules(r), cost(r.size()), may_be_empty(r.size()) {
+        for (size_t i = 0; i < rules.size(); i++) {
+            bool start = true;
+            for (const llama_grammar_element & e : rules[i]) {
+                may_be_empty[i] = may_be_empty[i] || (start && ends(e));
+                start           = ends(e);
+            }
+        }
+    }
+
+    double total() {
+        double sum = 0;
+        for (size_t i = 0; i < rules.size(); i++) {
+            sum += of(i);
+        }
+        return sum;
+    }
+};
+
+constexpr double most_looked_at = 50e6; // a quarter of a second
 } // namespace
 
 struct cen_sampler {
@@ -79,7 +128,16 @@ cen_sampler * cen_sampler_new(const llama_model * model, cen_sampler_params p, c
 int32_t cen_sampler_grammar(cen_sampler * s, const char * gbnf, bool lazy, const char ** patterns, size_t n_patterns,
                             const int32_t * tokens, size_t n_tokens, const char * prefill, char ** err) {
     return cen::guard<int32_t>(err, -1, [&] {
-        const llama_vocab * vocab = llama_model_get_vocab(s->model);
+        const llama_vocab *  vocab = llama_model_get_vocab(s->model);
+        llama_grammar_parser parser(vocab);
+        if (!parser.parse(gbnf)) {
+            cen::fail(err, "the grammar does not parse");
+            return -1;
+        }
+        if (LeftRecursion(parser.rules).total() > most_looked_at) {
+            cen::fail(err, "too many of the grammar's rules begin with other rules");
+            return -1;
+        }
         s->grammar.reset(
             lazy ? llama_sampler_init_grammar_lazy_patterns(vocab, gbnf, "root", patterns, n_patterns, tokens, n_tokens)
                  : llama_sampler_init_grammar(vocab, gbnf, "root"));

@@ -253,7 +253,7 @@ void cen_set_threads(cen_context * c, int32_t n_threads) {
     }
 }
 
-void cen_context_abort(cen_context * c) { c->abort.store(true); }
+void cen_context_abort(cen_context * c, bool abort) { c->abort.store(abort); }
 
 void cen_capture(cen_context * c, const char * tensor) { c->capture = tensor != nullptr ? tensor : ""; }
 
@@ -264,7 +264,6 @@ const float * cen_captured(cen_context * c, size_t * n) {
 
 int32_t cen_unembed(cen_context * c, int32_t n, const float * rows, float * logits, char ** err) {
     return cen::guard<int32_t>(err, -1, [&] {
-        c->abort.store(false);
         if (c->unembedding == nullptr) {
             c->unembedding = std::make_unique<cen::Unembedding>(llama_get_model(c->llama), c->pool, llama_n_threads(c->llama),
                                                                 cen_context::aborted, c);
@@ -294,7 +293,6 @@ bool cen_dequantize(int32_t type, const void * in, float * out, int64_t n) {
 int32_t cen_decode(cen_context * c, int32_t n, const int32_t * token, const float * hidden, const int32_t * pos,
                    const int32_t * seq, const int8_t * logits, char ** err) {
     return cen::guard<int32_t>(err, -1000, [&] {
-        c->abort.store(false);
         c->captured.clear();
         c->n_seq.assign(n, 1);
         c->seq.resize(n);

@@ -78,8 +78,8 @@ typedef struct cen_context cen_context;
 cen_context *              cen_context_new(struct llama_model * model, cen_context_params p, char ** err);
 void                       cen_context_free(cen_context * c);
 struct llama_context *     cen_context_llama(cen_context * c);
-// Stops a decode that runs on another thread. cen_decode clears it at its start.
-void cen_context_abort(cen_context * c);
+// Stops a decode that runs on another thread, and those that follow until it is taken back.
+void cen_context_abort(cen_context * c, bool abort);
 // Has so many of the context's threads compute from the next batch on.
 void cen_set_threads(cen_context * c, int32_t n_threads);
 // Returns llama_decode's code; a negative one, and 2 (aborted), with *err set. Every row has one sequence. The rows are
