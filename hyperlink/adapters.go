@@ -23,6 +23,37 @@ type adapterSets struct {
 	// What of a set is for this machine: for its layers, and for its rows of the output matrix.
 	own, output map[wire.Hash][]engine.AdapterScale
 	known       map[string]wire.Hash // by the list that the engine gives
+	wanted      []wire.Hash          // the one that was wanted last at the end
+}
+
+// want notes that a set is wanted now.
+func (s *adapterSets) want(id wire.Hash) {
+	s.wanted = append(slices.DeleteFunc(s.wanted, func(other wire.Hash) bool { return other == id }), id)
+}
+
+// without leaves a set out.
+func (s adapterSets) without(id wire.Hash) adapterSets {
+	left := s
+	left.sets, left.parts = nil, make([][]wire.Hash, len(s.parts))
+	at := 0
+	for _, set := range s.sets {
+		if set.ID() != id {
+			left.sets = append(left.sets, set)
+			for stage, parts := range s.parts {
+				left.parts[stage] = append(left.parts[stage], parts[at:at+len(set)]...)
+			}
+		}
+		at += len(set)
+	}
+	return left
+}
+
+// forget is for a set that no machine has any more.
+func (s *adapterSets) forget(id wire.Hash) {
+	maps.DeleteFunc(s.known, func(_ string, of wire.Hash) bool { return of == id })
+	delete(s.own, id)
+	delete(s.output, id)
+	s.wanted = slices.DeleteFunc(s.wanted, func(other wire.Hash) bool { return other == id })
 }
 
 // adapters has all machines get the adapters of a list, if they have not, and returns the set's name and what of it is for
@@ -33,6 +64,9 @@ func (c *Chain) adapters(ctx context.Context, list []engine.AdapterScale) (wire.
 	}
 	key := fmt.Sprint(list)
 	if id, ok := c.sets.known[key]; ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.sets.want(id)
 		return id, c.sets.own[id], nil
 	}
 	if c.cfg.Adapter == nil {
@@ -65,17 +99,27 @@ func (c *Chain) adapters(ctx context.Context, list []engine.AdapterScale) (wire.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sets.known[key], c.sets.own[id], c.sets.output[id] = id, own, output
+	c.sets.want(id)
 	return id, own, nil
 }
 
 // spread gives all machines the plan again, with one more set, and waits until each has its part.
 func (c *Chain) spread(ctx context.Context, set wire.AdapterSet, parts [][]wire.Hash) error {
 	before, after := c.sets, c.sets
-	after.sets = append(slices.Clone(before.sets), set)
+	var gone wire.Hash
+	if len(before.sets) == wire.MaxAdapterSets {
+		if gone = c.unused(); gone.IsZero() {
+			return centram.Errorf(centram.Unavailable, "%d other choices of adapters are in use, and a model over several machines takes no more", len(before.sets)).
+				WithHint("Ask again when one of those conversations has ended.")
+		}
+		after = before.without(gone)
+	}
+	after.sets = append(slices.Clone(after.sets), set)
+	left := after.parts
 	after.parts = make([][]wire.Hash, len(parts))
 	for stage := range parts {
-		if before.parts != nil {
-			after.parts[stage] = append(after.parts[stage], before.parts[stage]...)
+		if left != nil {
+			after.parts[stage] = append(after.parts[stage], left[stage]...)
 		}
 		after.parts[stage] = append(after.parts[stage], parts[stage]...)
 	}
@@ -92,7 +136,16 @@ func (c *Chain) spread(ctx context.Context, set wire.AdapterSet, parts [][]wire.
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.sets = before
+		if !gone.IsZero() { // some machines have forgotten it
+			c.sets = before.without(gone)
+			c.sets.forget(gone)
+		}
 		return err
+	}
+	if !gone.IsZero() {
+		c.mu.Lock()
+		c.sets.forget(gone)
+		c.mu.Unlock()
 	}
 	for _, s := range standbys {
 		if err := c.adaptAll(ctx, []*remote{s}, all); err != nil {
@@ -101,6 +154,29 @@ func (c *Chain) spread(ctx context.Context, set wire.AdapterSet, parts [][]wire.
 		}
 	}
 	return nil
+}
+
+// unused is the set that was wanted longest ago of those that no text has, under way or in a cache. The gate is held.
+func (c *Chain) unused() wire.Hash {
+	has := map[wire.Hash]bool{}
+	for _, l := range c.next.history.lanes {
+		for _, p := range l.pieces {
+			has[p.adapters] = true
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.flight {
+		for i := range p.batch {
+			has[p.batch[i].Adapters] = true
+		}
+	}
+	for _, id := range c.sets.wanted {
+		if !has[id] {
+			return id
+		}
+	}
+	return wire.Hash{}
 }
 
 // adaptAll gives machines the plan again and waits until each has what is in it.
@@ -118,6 +194,21 @@ func (c *Chain) adaptAll(ctx context.Context, machines []*remote, all wire.Hash)
 	return nil
 }
 
+// adaptLate has a machine that was given its plan before the gate was held get the adapters that have come since. The gate is
+// held.
+func (c *Chain) adaptLate(r *remote) error {
+	all := setsOf(c.sets.sets)
+	if r.sets == all {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, adapterFor)
+	defer cancel()
+	if err := r.x.Send(ctx, c.plan(r.stage, r.id, max(r.epoch, c.epoch), false)); err != nil {
+		return err
+	}
+	return r.adapted(ctx, all)
+}
+
 // adapted waits for a machine to say that it has all adapters.
 func (r *remote) adapted(ctx context.Context, all wire.Hash) error {
 	for {
@@ -125,6 +216,7 @@ func (r *remote) adapted(ctx context.Context, all wire.Hash) error {
 		case m := <-r.readies:
 			switch m.Adapters {
 			case all:
+				r.sets = all
 				return nil
 			case wire.Hash{}:
 				return centram.Errorf(centram.Unavailable, "it could not")

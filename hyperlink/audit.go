@@ -64,7 +64,7 @@ func (c *Chain) disagree(stage uint16, a, b centram.PeerID) {
 func (c *Chain) wrong(stage uint16, err error) {
 	node := c.stages[stage].Node
 	c.distrusted = append(c.distrusted, node)
-	c.report(trouble{stage, node, wire.StageWrong, err})
+	c.report(trouble{stage: stage, node: node, cause: wire.StageWrong, err: err})
 	// What was answered so far may be wrong as well. The answers under way are given up rather than gone on with.
 	for _, p := range c.flight {
 		p.end(errWrong)

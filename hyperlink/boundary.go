@@ -180,7 +180,8 @@ func (c *Chain) overdue() {
 		for _, r := range c.remote {
 			if c.due[0].commits[r.id] == nil {
 				c.distrusted = append(c.distrusted, r.id)
-				c.report(trouble{r.stage, r.id, wire.StageWrong, centram.Errorf(centram.Unavailable, "it does not commit itself to what it has computed")})
+				err := centram.Errorf(centram.Unavailable, "it does not commit itself to what it has computed")
+				c.report(trouble{stage: r.stage, node: r.id, cause: wire.StageWrong, err: err})
 			}
 		}
 		c.due = c.due[1:]

@@ -102,7 +102,9 @@ type Chain struct {
 	refill     uint16 // the first stage whose cache may not be what it should be; 0: all are
 	pace       pace
 	took       recent                            // by the first stage
-	accusers   map[centram.PeerID]int            // how often a node has said that another sends what cannot be right
+	accusers   map[centram.PeerID]accusations    // of nodes that have said that others are lost, or send what cannot be right
+	mending    bool                              // a machine is being replaced, and late is what waits for that
+	mendedAt   time.Time                         // when that was over
 	compared   int                               // commitments, against others
 	failed     []centram.PeerID                  // in the order in which they did
 	auditor    *remote                           // who computes along for a while
@@ -129,7 +131,7 @@ func Open(ctx context.Context, cfg ChainConfig) (*Chain, error) {
 		Text: cfg.Text, cfg: cfg, log: cfg.Log, frames: map[uint32]unanswered{}, epoch: 1, stages: cfg.Stages,
 		gate: newGate(), computing: newGate(), toDo: make(chan struct{}, 1), troubles: make(chan trouble, 64), standbys: map[uint16]*remote{},
 		tainted: map[uint16]bool{}, sending: windows{}, hearing: windows{}, doubted: map[centram.PeerID]centram.PeerID{},
-		accusers: map[centram.PeerID]int{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, output: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
+		accusers: map[centram.PeerID]accusations{}, sets: adapterSets{own: map[wire.Hash][]engine.AdapterScale{}, output: map[wire.Hash][]engine.AdapterScale{}, known: map[string]wire.Hash{}},
 	}
 	c.audits = cfg.AuditEvery > 0 || slices.ContainsFunc(cfg.Stages, func(s wire.PlanStage) bool { return s.Standby != centram.PeerID{} })
 	_, _ = rand.Read(c.id[:]) // never fails
@@ -190,7 +192,12 @@ func (c *Chain) open(ctx context.Context) error {
 	c.next = &edge{
 		history: history{most: c.cfg.Info.BatchSize},
 		ctx:     c.ctx, node: c.cfg.Node, wg: &c.wg, chain: c.id, width: c.cfg.Info.Embedding,
-		broken: func(to centram.PeerID, err error) { c.report(trouble{1, to, wire.StageLost, err}) },
+		broken: func(to centram.PeerID, err error) {
+			c.mu.Lock()
+			epoch := c.epoch
+			c.mu.Unlock()
+			c.report(trouble{stage: 1, node: to, cause: wire.StageLost, err: err, epoch: epoch})
+		},
 	}
 	if err := c.next.connect(ctx, c.stages[1].Node, 1); err != nil {
 		return err
@@ -230,12 +237,17 @@ const proposals = 3
 // ask sends the plan and waits for the machine to be ready.
 func (c *Chain) ask(ctx context.Context, p *p2p.Peer, stage uint16, epoch uint32, standby bool) (*remote, error) {
 	id := p.ID()
-	x, err := p.Open(c.ctx, c.plan(stage, id, epoch, standby))
+	living, release := context.WithCancel(c.ctx)
+	opening := context.AfterFunc(ctx, release)
+	plan := c.plan(stage, id, epoch, standby)
+	x, err := p.Open(living, plan)
+	opening()
 	if err != nil {
+		release()
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, x.Abort)
-	r := &remote{stage: stage, epoch: epoch, id: id, peer: p, x: x, readies: make(chan *wire.HLReady, 4), gone: make(chan struct{})}
+	r := &remote{stage: stage, epoch: epoch, id: id, peer: p, x: x, release: release, sets: setsOf(plan.Adapters), readies: make(chan *wire.HLReady, 4), gone: make(chan struct{})}
 	for r.ready == nil {
 		m, err := x.Receive(c.ctx)
 		if err == nil {
@@ -243,6 +255,7 @@ func (c *Chain) ask(ctx context.Context, p *p2p.Peer, stage uint16, epoch uint32
 		}
 		if err != nil {
 			x.Close()
+			release()
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
@@ -251,6 +264,7 @@ func (c *Chain) ask(ctx context.Context, p *p2p.Peer, stage uint16, epoch uint32
 	}
 	if !stop() {
 		x.Close()
+		release()
 		return nil, context.Cause(ctx)
 	}
 	return r, nil
@@ -285,6 +299,7 @@ func (c *Chain) plan(stage uint16, id centram.PeerID, epoch uint32, standby bool
 
 // listen takes what a stage sends until its part in the chain ends.
 func (c *Chain) listen(r *remote) {
+	defer r.release()
 	defer r.x.Close()
 	defer close(r.gone)
 	for {
@@ -293,13 +308,13 @@ func (c *Chain) listen(r *remote) {
 			return // it has said goodbye
 		}
 		if err != nil {
-			c.report(trouble{r.stage, r.id, wire.StageLost, err})
+			c.report(trouble{stage: r.stage, node: r.id, cause: wire.StageLost, err: err, of: r})
 			return
 		}
 		switch m := m.(type) {
 		case *wire.ActRet:
 			if err := c.returned(r, m); err != nil {
-				c.report(trouble{r.stage, r.id, wire.StageWrong, err})
+				c.report(trouble{stage: r.stage, node: r.id, cause: wire.StageWrong, err: err, of: r})
 				return
 			}
 		case *wire.HLClose:
@@ -427,6 +442,10 @@ func (c *Chain) begin(ctx context.Context, s *step, rows []engine.Row, adapters 
 	p := newPending(s, c.out.frames, hidden)
 	c.memory.begin(p, len(s.rows) > 0)
 	c.mu.Lock()
+	if err := context.Cause(c.ctx); err != nil { // it has ended meanwhile, and all that was under way
+		c.mu.Unlock()
+		return err
+	}
 	c.flight = append(c.flight, p)
 	c.mu.Unlock()
 	c.send(p)

@@ -59,8 +59,18 @@ func (e *edge) watch(ctx context.Context, to centram.PeerID, epoch uint32) error
 	if err := e.accompany(ctx, to, epoch); err != nil {
 		return err
 	}
-	return e.replay(epoch, e.shadow)
+	ctx, cancel := context.WithTimeout(ctx, watchFor)
+	defer cancel()
+	if err := e.replay(ctx, epoch, e.shadow); err != nil {
+		e.shadow.stop()
+		e.shadow = nil
+		return err
+	}
+	return nil
 }
+
+// watchFor is how long answers wait at most for a machine that is to compute along to take what there is already.
+const watchFor = 100 * time.Millisecond
 
 func (e *edge) stream(ctx context.Context, to centram.PeerID, epoch uint32) (*outlet, error) {
 	p, err := session(ctx, e.node, to, reachFor)
@@ -68,10 +78,16 @@ func (e *edge) stream(ctx context.Context, to centram.PeerID, epoch uint32) (*ou
 		return nil, err
 	}
 	living, cancel := context.WithCancel(e.ctx)
+	opening := time.AfterFunc(meetFor, cancel)
 	x, err := p.Open(living, &wire.KVTrim{Step: wire.Step{Chain: e.chain, Epoch: epoch}})
+	if err == nil && !opening.Stop() {
+		x.Abort()
+		err = context.DeadlineExceeded
+	}
 	if err != nil {
+		opening.Stop()
 		cancel()
-		return nil, err
+		return nil, centram.Errorf(centram.Unavailable, "no stream to %s can be opened: %w", to.Short(), err)
 	}
 	out := newOutlet(living, x, e.wg)
 	out.stop = cancel
@@ -142,13 +158,13 @@ func (e *edge) reroute(ctx context.Context, to centram.PeerID, epoch uint32, lan
 		}
 	}
 	if again {
-		return e.replay(epoch, e.out)
+		return e.replay(e.ctx, epoch, e.out)
 	}
 	return nil
 }
 
 // replay fills the caches behind the boundary, or those of who computes along.
-func (e *edge) replay(epoch uint32, out *outlet) error {
+func (e *edge) replay(ctx context.Context, epoch uint32, out *outlet) error {
 	for _, pieces := range e.history.replay() {
 		ms := make([]wire.Message, len(pieces))
 		for i, p := range pieces {
@@ -162,7 +178,7 @@ func (e *edge) replay(epoch uint32, out *outlet) error {
 			}
 			ms[i] = f
 		}
-		if err := out.send(e.ctx, ms); err != nil {
+		if err := out.send(ctx, ms); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/engine/local"
@@ -27,7 +29,6 @@ import (
 	"github.com/centram/centram/llama"
 	"github.com/centram/centram/p2p"
 	"github.com/centram/centram/p2p/wire"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -490,6 +491,23 @@ func areLikeliest(got, want []float32, n int) error {
 		}
 	}
 	return nil
+}
+
+// TestAChainTakesAsManyChoicesOfAdaptersAsComeOneAfterTheOther has more of them come than a plan may have, and early ones again.
+func TestAChainTakesAsManyChoicesOfAdaptersAsComeOneAfterTheOther(t *testing.T) {
+	m := generate(t, gguf.Toy())
+	solo := m.solo(t, runConfig)
+	c := m.chain(t, network(t, 3, m.opener(t, runConfig), m.openAdapter), runConfig, 1, 2)
+	path := writeAdapter(t, m.file, 1)
+	for i := range wire.MaxAdapterSets + 8 {
+		for _, scale := range []int{i, i / 4} { // one that is new, and one of before
+			q := question{prompts: prompts(2, 4), tokens: 3, adapters: []engine.AdapterScale{{Path: path, Scale: float32(1+scale) / 64}}}
+			_, want := q.greedy(t, solo)
+			if _, got := q.greedy(t, c); !slices.EqualFunc(got, want, slices.Equal) {
+				t.Fatalf("choice %d after %d: the logits differ", scale, i)
+			}
+		}
+	}
 }
 
 // question is what greedy asks.

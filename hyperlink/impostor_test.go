@@ -16,11 +16,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/centram/centram"
 	"github.com/centram/centram/engine"
 	"github.com/centram/centram/p2p/p2ptest"
 	"github.com/centram/centram/p2p/wire"
-	"github.com/quic-go/quic-go"
 )
 
 // impostor is a peer that hosts layers of the oracle. It speaks the protocol by itself, over connections of QUIC that it keeps
@@ -30,7 +31,8 @@ type impostor struct {
 	lie          func(frame int, ret *wire.ActRet) // changes an answer that it has committed itself to
 	reticent     bool                              // it commits itself to nothing
 	commitsAfter time.Duration
-	falseOut     bool // it commits itself to another output than it gives
+	falseOut     bool                            // it commits itself to another output than it gives
+	says         func(frame int) *wire.HLReroute // what it says of others with a frame, if anything
 
 	raw    *p2ptest.Raw                    // the head
 	others map[centram.PeerID]*p2ptest.Raw // that may be the next stage
@@ -142,6 +144,12 @@ func (is *impostor) compute(f *wire.ActFwd) {
 		ret.Kind, ret.Tokens, ret.Width, ret.Rows = wire.LogitRows, uint16(n), oracleVocab, bytesOf(out.Logits...)
 	}
 	is.note(f, b.Rows, bytesOf(append(out.Logits, out.Hidden)...))
+	if is.says != nil {
+		if m := is.says(is.frames); m != nil {
+			m.Chain, m.Epoch = f.Chain, f.Epoch
+			_ = is.raw.Say(m)
+		}
+	}
 	if is.lie != nil {
 		is.lie(is.frames, ret)
 	}
@@ -249,7 +257,16 @@ func TestAMachineThatCheatsOnItsStreamIsReplaced(t *testing.T) {
 		"an answer of a few bytes at a time": {impostor: &impostor{dripsFrom: 20}, report: "late: it does no work"},
 		"no commitments":                     {impostor: &impostor{reticent: true}, audits: time.Hour, report: "wrong: it does not commit itself to what it has computed"},
 		"no commitments, and no audits":      {impostor: &impostor{reticent: true}},
-		"nothing that is wrong":              {impostor: &impostor{}, audits: time.Hour},
+		"a loss of one that is not there": {impostor: &impostor{says: func(frame int) *wire.HLReroute {
+			return &wire.HLReroute{Stage: 2 + uint16(frame)%62, Cause: wire.StageLost}
+		}}},
+		"a slander of the asker": {impostor: &impostor{says: func(frame int) *wire.HLReroute {
+			if frame == 10 {
+				return &wire.HLReroute{Cause: wire.StageWrong}
+			}
+			return nil
+		}}, report: "wrong: %s says so"},
+		"nothing that is wrong": {impostor: &impostor{}, audits: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -273,7 +290,8 @@ func TestAMachineThatCheatsOnItsStreamIsReplaced(t *testing.T) {
 				if c.report == "" {
 					p.wantReplaced()
 				} else {
-					p.wantReplaced(c.impostor.id().Short() + " " + c.report)
+					id := c.impostor.id().Short()
+					p.wantReplaced(id + " " + strings.ReplaceAll(c.report, "%s", id))
 				}
 			})
 		})

@@ -211,6 +211,37 @@ func TestAMachineThatIsWrongIsReplaced(t *testing.T) {
 	}
 }
 
+// TestNobodyElseIsBlamedWhileAMachineLoads has the machine that takes the place of one that computes nothing load for longer
+// than any step may take.
+func TestNobodyElseIsBlamedWhileAMachineLoads(t *testing.T) {
+	for bad := 1; bad <= 2; bad++ {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPark(t, 1, 5, p2ptest.Faults{Latency: time.Millisecond})
+			p.shape = func(node int, o *oracle) {
+				o.delay = time.Millisecond
+				if batches := 0; node == bad {
+					o.fail = func(*engine.StageBatch, *engine.StageOutput) error {
+						if batches++; batches > 10 {
+							time.Sleep(time.Hour)
+						}
+						return nil
+					}
+				}
+			}
+			var loading atomic.Int64
+			p.load = loadFor(&loading)
+			c, err := p.chain(3, 2, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			loading.Store(int64(50 * time.Second))
+			wantSame(t, c, 40)
+			p.wantReplaced(p.nodes[bad].ID().Short() + " late: it does no work")
+		})
+	}
+}
+
 func TestAMachineThatLeavesHandsItsPlaceOverFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPark(t, 1, 4, p2ptest.Faults{Latency: time.Millisecond})
@@ -300,6 +331,47 @@ func TestALieIsFoundAndTheMachineReplaced(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAMachineThatWasFoundToLieIsNotTakenAgain has nobody else for the place.
+func TestAMachineThatWasFoundToLieIsNotTakenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPark(t, 1, 3, p2ptest.Faults{Latency: time.Millisecond})
+		p.shape = func(node int, o *oracle) {
+			o.delay = time.Millisecond
+			if batches := 0; node == 1 {
+				o.fail = func(_ *engine.StageBatch, out *engine.StageOutput) error {
+					if batches++; batches > 20 {
+						for _, rows := range out.Logits {
+							rows[0]++
+						}
+					}
+					return nil
+				}
+			}
+		}
+		p.auditEvery = 200 * time.Millisecond
+		c, err := p.chain(2, 1, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		one := func(pos int) error {
+			_, err := c.Step(t.Context(), engine.Batch{Rows: []engine.Row{{Token: 3, Pos: pos, Logits: true}}})
+			return err
+		}
+		for pos := 0; err == nil && pos < 500; pos++ {
+			err = one(pos)
+		}
+		if err != nil && strings.Contains(err.Error(), "found to compute wrongly") { // and the chain may have ended by now
+			if err = c.Trim(0, 0); err == nil {
+				err = one(0)
+			}
+		}
+		if err == nil || !strings.Contains(err.Error(), "nobody for its place") {
+			t.Errorf("the chain says %v, want that there is nobody for the place", err)
+		}
+	})
 }
 
 // talk has two lanes answer until a stage of the chain was replaced, and returns how the last answer ended.

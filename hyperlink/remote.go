@@ -1,6 +1,7 @@
 package hyperlink
 
 import (
+	"context"
 	"sync"
 
 	"github.com/centram/centram"
@@ -17,7 +18,10 @@ type remote struct {
 	along bool
 	peer  *p2p.Peer
 	x     *p2p.Exchange
-	ready *wire.HLReady
+	// release is for when x has ended.
+	release context.CancelFunc
+	ready   *wire.HLReady
+	sets    wire.Hash // of the adapters that it has
 
 	readies chan *wire.HLReady // further ones, of adapters
 	gone    chan struct{}      // closed when nothing more comes from it

@@ -33,7 +33,19 @@ type trouble struct {
 	node  centram.PeerID
 	cause wire.RerouteCause
 	err   error
+	// What was noticed of the chain as it was then says nothing of it as it is now. Either may be zero.
+	of    *remote // that was seen to be in trouble
+	epoch uint32  // in which somebody said so, or it was concluded
 }
+
+// accusations are what a node has said of others.
+type accusations struct {
+	count int
+	epoch uint32 // of the last one. In one epoch a node may notice the same thing twice
+	at    time.Time
+}
+
+const forgiven = 10 * time.Minute // after which an accusation is taken for the first
 
 // report notes a trouble. If there are so many that it does not fit, those before it will do.
 func (c *Chain) report(t trouble) {
@@ -59,14 +71,31 @@ func (c *Chain) told(from centram.PeerID, m *wire.HLReroute) {
 		speaker++
 	}
 	// The first time a stage is believed. If it goes on to say so of others, or says so of this node, it is what is wrong.
-	if m.Cause != wire.StageLeaving && m.Epoch == c.epoch && speaker >= 0 {
-		if c.accusers[from]++; c.accusers[from] > 1 || about == 0 {
-			about = uint16(speaker)
-		}
+	if m.Epoch != c.epoch || speaker <= 0 || speaker >= len(c.stages) || int(about) >= len(c.stages) || c.stages[speaker].Node != from {
+		return
 	}
-	if m.Epoch == c.epoch && speaker > 0 && speaker < len(c.stages) && about > 0 && c.stages[speaker].Node == from {
-		c.report(trouble{about, c.stages[about].Node, m.Cause, centram.Errorf(centram.Unavailable, "%s says so", from.Short())})
+	if m.Cause != wire.StageLeaving && c.accuses(from) || about == 0 {
+		about = uint16(speaker)
 	}
+	t := trouble{stage: about, node: c.stages[about].Node, cause: m.Cause, err: centram.Errorf(centram.Unavailable, "%s says so", from.Short())}
+	if m.Cause != wire.StageLeaving { // which it does in the next epoch, too
+		t.epoch = c.epoch
+	}
+	c.report(t)
+}
+
+// accuses counts what a node says of others, and says whether it has done so before. c.mu is held.
+func (c *Chain) accuses(from centram.PeerID) (again bool) {
+	a := c.accusers[from]
+	if a.epoch == c.epoch {
+		return a.count > 1
+	}
+	if time.Since(a.at) > forgiven {
+		a.count = 0
+	}
+	a.count, a.epoch, a.at = a.count+1, c.epoch, time.Now()
+	c.accusers[from] = a
+	return a.count > 1
 }
 
 // mend replaces stages that are in trouble, one after the other, until the chain ends.
@@ -86,6 +115,7 @@ func (c *Chain) repair(t trouble) {
 	if !c.concerns(t) {
 		return
 	}
+	defer c.mended()
 	c.log.Info("A machine of the chain is replaced", "peer", t.node.Short(), "stage", t.stage, "cause", t.cause, "err", t.err)
 	var r *remote
 	var shadowed bool
@@ -103,11 +133,18 @@ func (c *Chain) repair(t trouble) {
 	began := time.Now()
 	if t.cause != wire.StageLeaving {
 		r, shadowed, err = c.replacement(t)
+	} else if err = c.adaptLate(r); err != nil {
+		c.log.Warn("A machine does not take the place of one that is about to leave", "peer", r.id.Short(), "err", err)
+		r.x.Abort()
+		return
 	}
-	if err != nil {
-		if c.isBack(t) {
+	if err != nil && c.isBack(t) {
+		if t.epoch == 0 {
 			return
 		}
+		r, err = c.replace(t.stage, t.node) // it is there, but what its neighbour has sent is lost
+	}
+	if err != nil {
 		c.log.Warn("A machine is lost, and there is nobody for its place", "peer", t.node.Short(), "cause", t.err, "err", err)
 		c.end(centram.Errorf(centram.Unavailable, "%s, which computes a part of the model, is lost, and there is nobody for its place", t.node.Short()).
 			WithHint("Ask again: the model will be put together from the machines that are there."))
@@ -125,9 +162,10 @@ func (c *Chain) concerns(t trouble) bool {
 	if standby := c.standbys[t.stage]; standby != nil && standby.id == t.node {
 		delete(c.standbys, t.stage) // the standby is lost, not the stage
 	}
-	if c.stages[t.stage].Node != t.node {
+	if c.stages[t.stage].Node != t.node || t.of != nil && c.remote[t.stage-1] != t.of || t.epoch != 0 && t.epoch != c.epoch {
 		return false
 	}
+	c.mending = true
 	if c.auditor != nil {
 		c.auditor.x.Abort()
 		c.auditor = nil
@@ -136,6 +174,14 @@ func (c *Chain) concerns(t trouble) bool {
 		c.hiring()
 	}
 	return true
+}
+
+// mended is for when a trouble is over, or nothing is to be done about it.
+func (c *Chain) mended() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mending = false
+	c.mendedAt = time.Now()
 }
 
 // isBack waits for a machine whose place nobody takes, as long as the connection to it holds. It says whether it answers.
@@ -171,7 +217,12 @@ func (c *Chain) replacement(t trouble) (r *remote, shadowed bool, err error) {
 	standby := c.standbys[t.stage]
 	delete(c.standbys, t.stage)
 	old := c.remote[t.stage-1]
-	c.failed, c.distrusted = append(c.failed, c.distrusted...), nil
+	for _, id := range c.distrusted {
+		if !slices.Contains(c.failed, id) {
+			c.failed = append(c.failed, id)
+		}
+	}
+	distrusted := slices.Clone(c.distrusted)
 	if standby != nil && standby.lost() {
 		standby = nil
 	}
@@ -195,7 +246,7 @@ func (c *Chain) replacement(t trouble) (r *remote, shadowed bool, err error) {
 		return r, false, nil
 	}
 	for _, id := range again {
-		if p := c.cfg.Node.Peer(id); p != nil && p != old.peer {
+		if p := c.cfg.Node.Peer(id); p != nil && p != old.peer && !slices.Contains(distrusted, id) {
 			if r, err := c.replace(t.stage, id); err == nil {
 				return r, false, nil
 			}
@@ -290,7 +341,7 @@ func (c *Chain) switchTo(r *remote, cause wire.RerouteCause, shadowed bool) {
 		cancel()
 	}
 	if err := c.next.reroute(c.ctx, next, epoch, m.Lanes, refill == 1, shadowed && r.stage == 1); err != nil {
-		c.report(trouble{1, next, wire.StageLost, err})
+		c.report(trouble{stage: 1, node: next, cause: wire.StageLost, err: err, epoch: epoch})
 	}
 	c.sendAgain(flight, m.Lanes)
 }
@@ -433,6 +484,7 @@ func (c *Chain) limit(p *pending) time.Duration {
 		for _, r := range c.remote {
 			expected += 2 * time.Duration(rows) * time.Duration(r.ready.StepUs) * time.Microsecond
 		}
+		expected = min(expected, lateFirst) // it is what they say themselves
 	}
 	return max(least, expected)
 }
@@ -477,7 +529,7 @@ func (c *Chain) late(times time.Duration) (*pending, bool) {
 	if p.sent.IsZero() {
 		return p, false // it waits for the chain to be mended
 	}
-	return p, time.Since(later(p.sent, c.pace.last)) > times*c.limit(p)
+	return p, time.Since(later(later(p.sent, c.pace.last), c.mendedAt)) > times*c.limit(p)
 }
 
 // probe pings all stages. One that is silent is lost. If none is and the step does not end, a machine that has not computed
@@ -494,7 +546,7 @@ func (c *Chain) probe(p *pending) {
 	for range remote {
 		if s := <-lost; s.err != nil && c.ctx.Err() == nil {
 			anyLost = true
-			c.report(trouble{s.stage, s.id, wire.StageLost, s.err})
+			c.report(trouble{stage: s.stage, node: s.id, cause: wire.StageLost, err: s.err, of: s.remote})
 		}
 	}
 	if !anyLost {
@@ -511,7 +563,7 @@ func (c *Chain) probe(p *pending) {
 func (c *Chain) blame(p *pending) bool {
 	c.mu.Lock()
 	times := c.lateness
-	waits := time.Now().Before(c.allow) || time.Since(p.sent) < lateFirst && c.pace.small.mean+c.pace.row.mean == 0
+	waits := c.mending || time.Now().Before(c.allow) || time.Since(p.sent) < lateFirst && c.pace.small.mean+c.pace.row.mean == 0
 	c.mu.Unlock()
 	if now, late := c.late(silentFor << times); waits || !late || now != p {
 		return false
@@ -534,7 +586,8 @@ func (c *Chain) blame(p *pending) bool {
 	}
 	r := c.remote[max(0, first-times)]
 	c.lateness++
-	c.report(trouble{r.stage, r.id, wire.StageLate, centram.Errorf(centram.Unavailable, "it does no work")})
+	err := centram.Errorf(centram.Unavailable, "it does no work")
+	c.report(trouble{stage: r.stage, node: r.id, cause: wire.StageLate, err: err, epoch: c.epoch})
 	return true
 }
 

@@ -62,6 +62,7 @@ func (c *Chain) hire(stage uint16) error {
 		return err
 	case changed:
 		r.x.Close()
+		r.release()
 		return centram.Errorf(centram.Conflict, "the chain has changed meanwhile")
 	}
 	c.wg.Go(func() { c.listen(r) })

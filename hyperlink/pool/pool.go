@@ -230,7 +230,10 @@ func (p *Pool) serve(ctx context.Context, a hyperlink.Assignment) (_ engine.Stag
 	if s.Slice != (centram.LayerRange{First: int(a.Layers.First), End: int(a.Layers.End)}) || s.WholeLayers != a.Whole {
 		return nil, &wire.Status{Code: wire.Malformed, Detail: "the weights are those of other layers"}
 	}
-	need := s.SizeBytes + s.KVBytesPerToken*int64(a.Context)*int64(a.Lanes)
+	need, err := memoryOf(s, a.Context, a.Lanes)
+	if err != nil {
+		return nil, err
+	}
 	if !a.Head.Standby {
 		p.makeRoom(ctx, need)
 	}
@@ -251,6 +254,15 @@ func (p *Pool) serve(ctx context.Context, a hyperlink.Assignment) (_ engine.Stag
 		return nil, err
 	}
 	return &served{stage, p, need}, nil
+}
+
+// memoryOf is what layers take with their caches, in bytes. All of it is what another node says.
+func memoryOf(s gguf.Summary, context, lanes int) (int64, error) {
+	rows := int64(context) * int64(lanes) // of 31 and 10 bits
+	if s.KVBytesPerToken > 0 && rows > (math.MaxInt64-s.SizeBytes)/s.KVBytesPerToken {
+		return 0, &wire.Status{Code: wire.Malformed, Detail: "the caches are larger than any memory"}
+	}
+	return s.SizeBytes + s.KVBytesPerToken*rows, nil
 }
 
 // makeRoom has what only stands by give way to so much, as far as it has to, and if that helps.

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -239,6 +240,26 @@ func TestAFasterMachineIsUsedOnceTheChainRests(t *testing.T) {
 	for _, running := range a.Running() {
 		if running.Chain != r.Chain && running.Choice.Stages[1].Device != fast.ID() {
 			t.Errorf("the new chain has %v, want the fast machine %s", running.Choice.Stages, fast.ID().Short())
+		}
+	}
+}
+
+func TestMemoryThatNoNumberHoldsIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		size, perToken int64
+		context, lanes int
+		want           int64 // 0: refused
+	}{
+		{1000, 24, 128, 2, 1000 + 24*128*2},
+		{1000, 0, math.MaxInt32, 1024, 1000},
+		{1000, 3 << 22, 1 << 30, 1024, 0}, // comes to -2^62
+		{1000, 1 << 33, math.MaxInt32, 1024, 0},
+		{math.MaxInt64 - 10, 1, 11, 1, 0},
+		{math.MaxInt64 - 10, 1, 10, 1, math.MaxInt64},
+	} {
+		got, err := memoryOf(gguf.Summary{SizeBytes: c.size, KVBytesPerToken: c.perToken}, c.context, c.lanes)
+		if got != c.want || (err == nil) != (c.want != 0) {
+			t.Errorf("%+v: got %d, %v", c, got, err)
 		}
 	}
 }

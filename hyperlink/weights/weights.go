@@ -256,11 +256,11 @@ func (s *Store) make(ctx context.Context, id wire.Hash, path string, progress fu
 	if s.cfg.Quota > 0 && size > s.cfg.Quota {
 		return centram.Errorf(centram.Unavailable, "the layers have %d MiB, but only %d MiB are set aside for layers", size>>20, s.cfg.Quota>>20)
 	}
+	s.prune(size) // before it shows which weights are here: they may be in a file that goes
 	fetched, err := s.fetch(ctx, r, progress)
 	if err != nil {
 		return fmt.Errorf("get the weights of the layers: %w", err)
 	}
-	s.prune(size)
 	if err := s.write(r, path); err != nil {
 		return fmt.Errorf("write the layers: %w", err)
 	}

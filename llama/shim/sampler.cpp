@@ -45,7 +45,7 @@ class LeftRecursion {
         return cost[rule] = sum;
     }
 
-  public:
+public:
     explicit LeftRecursion(const llama_grammar_rules & r) : rules(r), cost(r.size()), may_be_empty(r.size()) {
         for (size_t i = 0; i < rules.size(); i++) {
             bool start = true;

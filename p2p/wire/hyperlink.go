@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	maxStages   = 64
-	maxLanes    = 1024
-	maxAdapters = 32 // sets of a chain
+	maxStages      = 64
+	maxLanes       = 1024
+	MaxAdapterSets = 32 // of a chain
 )
 
 // LayerSpan is the layers of a model with First <= layer < End.
@@ -148,7 +148,7 @@ func (m *HLPlan) Validate() error {
 	c.some("lanes", int(m.Lanes), maxLanes)
 	c.some("tokens", int(m.Tokens), 4096)
 	c.some("frames", int(m.Frames), 1024)
-	c.most("adapters", len(m.Adapters), maxAdapters)
+	c.most("adapters", len(m.Adapters), MaxAdapterSets)
 	parts := 0
 	for _, s := range m.Adapters {
 		parts += len(s)
